@@ -1,0 +1,91 @@
+package engine
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"github.com/taskbridge/taskbridge-fiber/engine/fanout"
+)
+
+// Config is what a host gives New. Only Store is required; the zero value of
+// every other field is a safe default. New works on a copy.
+type Config struct {
+	// Store holds tasks and events. Required.
+	Store Store
+	// Executor runs the tasks. Nil is a process that creates none: every
+	// create is refused with TASK_SUBMISSION_ERROR.
+	Executor TaskExecutor
+	// Ownership decides who may do what. Defaults to denying everything.
+	Ownership OwnershipPolicy
+	// Attachments holds uploaded files. Defaults to Store if that is an
+	// AttachmentStore; with neither, a create with files is refused.
+	Attachments AttachmentStore
+	// PrepareCreate may check and change a create request before anything else
+	// sees it. An *Error that it returns is the answer; any other error is an
+	// INTERNAL_ERROR. Defaults to none.
+	PrepareCreate func(ctx context.Context, auth AuthContext, req *CreateRequest) error
+
+	Limits   Limits
+	Emit     EmitConfig
+	Delivery fanout.Config
+
+	// Readiness lists the host's own probes beside those that Store and
+	// Executor bring.
+	Readiness []ReadinessProbe
+	// Metrics receives counts. Defaults to none.
+	Metrics MetricsSink
+	// Logger receives what nobody is returned. Defaults to slog.Default().
+	Logger *slog.Logger
+}
+
+// Limits bounds what the engine accepts.
+type Limits struct {
+	// PayloadBytes bounds the payload of one event. Defaults to 256 KiB.
+	PayloadBytes int
+	// InputBytes bounds the input and the metadata of a create request, each.
+	// Defaults to 1 MiB.
+	InputBytes int
+	// Nesting bounds how deep JSON may be nested, in payloads and requests.
+	// Defaults to 200.
+	Nesting int
+}
+
+// EmitConfig tunes how events reach the store.
+type EmitConfig struct {
+	// BatchEvents and BatchBytes bound one append. Default to 256 events and
+	// 256 KiB.
+	BatchEvents int
+	BatchBytes  int
+	// BufferBytes bounds what a run may stream ahead of the store; beyond it
+	// Run.Stream and Run.Text wait. Defaults to 1 MiB.
+	BufferBytes int
+	// RollUp is how long Run.Text gathers adjacent text into one event. The
+	// first text after a pause leaves at once. Defaults to 25ms.
+	RollUp time.Duration
+	// RollUpBytes ends a roll-up early. Defaults to 16 KiB.
+	RollUpBytes int
+	// Retry is how long an append is repeated while the store is unavailable.
+	// Defaults to 2m.
+	Retry time.Duration
+}
+
+// Metric names one counter of a MetricsSink.
+type Metric string
+
+// The counters. StreamsActive goes up and down, the others only up.
+const (
+	MetricTaskStarts   Metric = "task_starts_total"
+	MetricDuplicates   Metric = "duplicates_total"
+	MetricCancels      Metric = "cancels_total"
+	MetricTaskFailures Metric = "task_failures_total"
+	MetricReplays      Metric = "replays_total"
+	MetricGaps         Metric = "gaps_total"
+	MetricStreams      Metric = "streams_active"
+)
+
+// MetricsSink receives counts. Add is called from hot paths, concurrently, and
+// must return at once. transport is "sse", "websocket", "poll" or "".
+type MetricsSink interface {
+	Add(m Metric, delta int64, transport string)
+}

@@ -1,0 +1,154 @@
+package engine
+
+import (
+	"context"
+	"io"
+)
+
+// Store holds tasks and their logs. One value implements both seams, so that a
+// change of status and the event that tells of it are one atomic step; see
+// docs/adr/0001-one-store.md.
+//
+// What else a store can do is looked for once, in New: [Signals],
+// [AttachmentStore], [ReadinessProbe] and io.Closer.
+//
+// Every method may be called concurrently. Errors are *Error: TASK_NOT_FOUND
+// for a task that the store does not know, STORE_UNAVAILABLE for a passing
+// fault, INTERNAL_ERROR for anything else. Package enginetest holds the suite
+// that every store must pass.
+type Store interface {
+	TaskRegistry
+	EventStore
+}
+
+// TaskRegistry holds the task records.
+type TaskRegistry interface {
+	// Create stores task if (Owner, ClientRequestID) is new, gives it its ID,
+	// and returns it with created true. Otherwise it changes nothing and
+	// returns what is there with created false. This is one atomic operation:
+	// of many equal calls at once, on any number of nodes, exactly one creates.
+	// task.ID is ignored; everything else is stored as it is.
+	Create(ctx context.Context, task Task) (stored Task, created bool, err error)
+
+	// Lookup returns the task that owner created with clientRequestID.
+	Lookup(ctx context.Context, owner, clientRequestID string) (Task, error)
+
+	// Get returns a task. Cached allows an answer that is as old as the store's
+	// own invalidation takes (milliseconds); Fresh does not.
+	Get(ctx context.Context, taskID string, freshness Freshness) (Task, error)
+
+	// RequestCancel notes that somebody wants the task cancelled and returns
+	// the record. The first reason stays. On a task that is over it changes
+	// nothing. Whoever listens to the task's Signals is woken.
+	RequestCancel(ctx context.Context, taskID, reason string) (Task, error)
+
+	// Erase removes the task and all that belongs to it, whatever its state.
+	// Followers of its log get Lost. Erasing what is not there is no error.
+	Erase(ctx context.Context, taskID string) error
+}
+
+// Freshness says how old an answer of TaskRegistry.Get may be.
+type Freshness bool
+
+// The two kinds of read.
+const (
+	Cached Freshness = false
+	Fresh  Freshness = true
+)
+
+// EventStore holds the tasks' logs.
+type EventStore interface {
+	// Append adds events to the log of one task: all or none, with the next
+	// ordinals, in the order given. In the same atomic step it sets the task's
+	// status (EventType.StatusAfter), notes open suspensions (opened by
+	// TASK_SUSPENDED, closed by TASK_ACTION_ACCEPTED or a terminal event) and
+	// keeps the terminal event in the record.
+	//
+	// A repeat with the token of an earlier append to the same task returns
+	// the first one's ids and writes nothing, also after the task is over.
+	// After a terminal event every other append fails with
+	// TASK_ALREADY_TERMINAL. A terminal event may only be the last of a batch.
+	Append(ctx context.Context, a Append) ([]EventID, error)
+
+	// Read returns up to limit events (at least 1) that lie after the cursor,
+	// in order. A task that is known but whose log has expired gives an empty
+	// page with Expired set.
+	Read(ctx context.Context, taskID string, after EventID, limit int) (Page, error)
+
+	// Follow pushes every event of the task after the cursor to f, in order
+	// and without a hole, those already stored first, until stop is called.
+	// after is a position that Read gave, or zero. If events that f has not
+	// had are gone, f.Lost is called. It fails with TASK_NOT_FOUND if the task
+	// is unknown; following an expired log pushes nothing.
+	//
+	// stop returns when no call to f is under way and none will follow. It
+	// must not be called from within f.
+	Follow(ctx context.Context, taskID string, after EventID, f Follower) (stop func(), err error)
+}
+
+// Append is one batch for EventStore.Append.
+type Append struct {
+	TaskID string
+	// Token makes a repeat of the same batch harmless. Not empty.
+	Token  string
+	Events []Draft
+}
+
+// Page is an answer of EventStore.Read: facts about the log, taken at one
+// moment. What they mean for a client, the engine decides.
+type Page struct {
+	// Events lie after the cursor by EventID.Compare; their ordinals are dense.
+	Events []Event
+	// First is the oldest retained event, Last the newest. Both are zero if
+	// the log holds none.
+	First, Last EventID
+	// Found says that the log holds the very event that the cursor names.
+	Found bool
+	// More says that the log holds events after the last one in Events.
+	More bool
+	// Expired says that the task is known and its log is gone.
+	Expired bool
+}
+
+// Follower takes the events of one task. A store makes one call at a time and
+// may hold locks meanwhile: a Follower only notes what it gets, returns at
+// once, and never calls the store.
+type Follower interface {
+	// Push hands over the next events: at least one, dense ordinals, joining
+	// on to the one before.
+	Push(events []Event)
+	// Lost says that the log no longer joins on to what was pushed: it was
+	// trimmed faster than it was followed, a store lost its tail, or the task
+	// was erased. The next Push goes on from wherever the log does then;
+	// positions must be looked up anew with Read.
+	Lost()
+}
+
+// Signals carries requests to whichever node a task runs on. It is state plus
+// a wake-up: a request made before anyone listened is not lost.
+type Signals interface {
+	// Listen calls fn when the task's cancellation has been requested: at
+	// once, in a goroutine of the store, if that has already happened. fn is
+	// called at most once and must return quickly. stop does not wait for fn.
+	Listen(ctx context.Context, taskID string, fn func(reason string)) (stop func(), err error)
+}
+
+// AttachmentStore holds uploaded files from the create request until the task
+// is erased or expires.
+type AttachmentStore interface {
+	// Put stores what r gives, under a name without directories, and returns
+	// it with size, digest and Ref filled in. On an error nothing stays.
+	Put(ctx context.Context, name, contentType string, r io.Reader) (Attachment, error)
+	// Open reads an attachment back.
+	Open(ctx context.Context, a Attachment) (io.ReadCloser, error)
+	// Delete removes it; deleting what is not there is no error.
+	Delete(ctx context.Context, a Attachment) error
+}
+
+// ReadinessProbe tells whether a dependency can serve.
+type ReadinessProbe interface {
+	// Name is the dependency's key in the details of /ready.
+	Name() string
+	// Ready returns nil, or what is wrong, in words fit for an operator.
+	Ready(ctx context.Context) error
+}

@@ -1,0 +1,36 @@
+package engine
+
+import (
+	"context"
+
+	"github.com/taskbridge/taskbridge-fiber/engine/fanout"
+)
+
+// SubscribeRequest asks to follow a task.
+type SubscribeRequest struct {
+	TaskID string
+	// After is the cursor; zero begins with the first event.
+	After EventID
+}
+
+// Start tells a transport where a subscriber begins.
+type Start struct {
+	Task Task
+	// Position is the cursor to hand to fanout's Outlet.Follow: the request's,
+	// or after a gap the place where delivery goes on.
+	Position EventID
+	// Gap is to be announced before the first event.
+	Gap *Gap
+	// Over says that the task has ended and nothing lies after the cursor.
+	Over bool
+}
+
+// Subscribe checks that the caller may follow the task and finds out where to
+// begin. Delivery itself is fanout's: the transport opens an Outlet of
+// Engine.Hub and follows the task's ID from Start.Position.
+func (e *Engine) Subscribe(ctx context.Context, auth AuthContext, req SubscribeRequest) (Start, error) {
+	panic("unwritten")
+}
+
+// Hub is the process's delivery hub.
+func (e *Engine) Hub() *fanout.Hub { panic("unwritten") }

@@ -1,0 +1,137 @@
+package fiberbridge
+
+import (
+	"log/slog"
+	"time"
+
+	"github.com/gofiber/fiber/v2"
+
+	"github.com/taskbridge/taskbridge-fiber/engine"
+)
+
+// Config is what a host gives New. Engine and Auth are required; the zero
+// value of every other field is a safe default. New works on a copy.
+type Config struct {
+	// Engine runs the services. Required.
+	Engine *engine.Engine
+	// Auth tells who a request comes from. Required.
+	Auth AuthContextResolver
+
+	Routes    Routes
+	SSE       SSEConfig
+	WebSocket WebSocketConfig
+	Streams   StreamsConfig
+	Uploads   UploadConfig
+	Drain     DrainConfig
+
+	// Logger receives causes of internal errors and nothing of a payload or a
+	// credential. Defaults to slog.Default().
+	Logger *slog.Logger
+}
+
+// AuthContextResolver maps a request to who it comes from. It sees the Fiber
+// context of every request, the WebSocket upgrade included, after the host's
+// own middleware. An *engine.Error that it returns is the answer (use
+// CodeAuthentication, or CodeStoreUnavailable for a passing fault); any other
+// error is answered with AUTHENTICATION_ERROR and goes to the log only.
+// Nothing of c may be kept.
+type AuthContextResolver func(c *fiber.Ctx) (engine.AuthContext, error)
+
+// Routes holds the paths below the router given to Mount. A path may carry
+// parameters of the host; those that have ":taskId" must keep it. A path "-"
+// switches a route off.
+type Routes struct {
+	Create    string // Defaults to "/tasks".
+	Snapshot  string // Defaults to "/tasks/:taskId".
+	Poll      string // Defaults to "/tasks/:taskId/events".
+	SSE       string // Defaults to "/tasks/:taskId/events/stream".
+	WebSocket string // Defaults to "/tasks/ws".
+	Cancel    string // Defaults to "/tasks/:taskId/cancel".
+	// OpenAPI serves the OpenAPI document. Defaults to "-", not at all.
+	OpenAPI string
+
+	// Health and Ready are below the router given to MountHealth.
+	Health string // Defaults to "/health".
+	Ready  string // Defaults to "/ready".
+}
+
+// SSEConfig tunes the SSE route.
+type SSEConfig struct {
+	// Heartbeat is sent when a stream was idle for this long. Defaults to 15s.
+	Heartbeat time.Duration
+	// DisableComment leaves out the comment heartbeat, DisableData the JSON
+	// one. With both a stream is silent while idle, and a vanished peer is
+	// noticed late.
+	DisableComment bool
+	DisableData    bool
+	// Retry is how long clients wait before they come back after a cut.
+	// Defaults to 2s.
+	Retry time.Duration
+}
+
+// WebSocketConfig tunes the WebSocket route.
+type WebSocketConfig struct {
+	// Heartbeat is sent when a socket was idle for this long; a peer that was
+	// silent for as long is pinged. Defaults to 25s.
+	Heartbeat time.Duration
+	// PongTimeout cuts a peer that stays silent after a ping. Defaults to 10s,
+	// or Heartbeat if that is shorter.
+	PongTimeout time.Duration
+	// SubscribeTimeout closes a socket whose first frame does not come.
+	// Defaults to 10s.
+	SubscribeTimeout time.Duration
+	// MessageBytes bounds a client's message. Defaults to 4096.
+	MessageBytes int
+	// MaxSubscriptions bounds the tasks followed by one socket. Defaults to 64.
+	MaxSubscriptions int
+	// IdleTimeout closes a socket that had several subscriptions and has none.
+	// Defaults to 5s.
+	IdleTimeout time.Duration
+	// Origins lists browser origins ("https://app.example.com") that may
+	// connect besides the same host and port; "*" allows all.
+	Origins []string
+	// CloseFrames sends close codes 1012 (draining) and 1013 (slow, maximum
+	// age) where the default is a cut, which old clients resume from.
+	CloseFrames bool
+}
+
+// StreamsConfig bounds SSE and WebSocket streams together.
+type StreamsConfig struct {
+	// Max is how many streams this bridge serves at once. Defaults to the
+	// process's limit of descriptors less 10 %, at least 64 of them kept free.
+	Max int
+	// MaxAge ends a stream with a notice after this long, spread by a tenth.
+	// Defaults to none.
+	MaxAge time.Duration
+	// WriteTimeout cuts a subscriber that takes nothing for this long.
+	// Defaults to 30s.
+	WriteTimeout time.Duration
+	// DisableFastPath serves every stream through net.Conn with goroutines of
+	// its own, as for TLS. For comparison and for systems where a duplicated
+	// descriptor is unwelcome.
+	DisableFastPath bool
+}
+
+// UploadConfig bounds the files of a multipart create.
+type UploadConfig struct {
+	// MaxFiles per request. Defaults to 10.
+	MaxFiles int
+	// MaxFileBytes for one file. Defaults to 10 MiB.
+	MaxFileBytes int64
+	// MaxTotalBytes for all files of a request. Defaults to 32 MiB.
+	MaxTotalBytes int64
+}
+
+// DrainConfig tunes Shutdown.
+type DrainConfig struct {
+	// NotReady is how long /ready says no before anything is refused, so that
+	// load balancers turn away. Defaults to 2s, at most a fifth of the time
+	// that Shutdown's context leaves; negative is not at all.
+	NotReady time.Duration
+	// Spread is over how long streams are cut. Defaults to 3s, at most a
+	// quarter of the time left; negative cuts all at once.
+	Spread time.Duration
+	// RetryMin and RetryMax bound the jittered time after which a cut or
+	// refused client is told to come back. Default to 1s and 5s.
+	RetryMin, RetryMax time.Duration
+}
