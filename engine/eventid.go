@@ -48,7 +48,7 @@ func ParseCursor(s string) (EventID, error) {
 		return EventID{}, nil
 	}
 	head, tail, split := s, "0", false
-	for i := 0; i < len(s); i++ {
+	for i := range len(s) {
 		if s[i] == '-' {
 			head, tail, split = s[:i], s[i+1:], true
 			break
@@ -72,7 +72,7 @@ func parseDigits(s string) (uint64, bool) {
 	if s == "" || len(s) > maxCursorDigits {
 		return 0, false
 	}
-	for i := 0; i < len(s); i++ {
+	for i := range len(s) {
 		if s[i] < '0' || s[i] > '9' {
 			return 0, false
 		}

@@ -1,0 +1,53 @@
+# TaskBridge for Fiber. `make help` lists the targets.
+# Nested modules keep heavy dependencies of tests and examples away from
+# those who import the library; every target below knows them all.
+
+GO       ?= go
+BIN      := $(CURDIR)/.cache/bin
+LINT     := $(BIN)/golangci-lint
+# Pinned, so that a new version's opinions arrive on purpose.
+LINT_VERSION := v2.15.0
+MODULES  := . protocol/conformance examples/jwt examples/e2e
+FUZZTIME ?= 20s
+ADDR     ?= 127.0.0.1:8080
+
+.DEFAULT_GOAL := help
+.PHONY: help run test unit scale conformance e2e race lint fuzz tidy deps
+
+help: ## List the targets.
+	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+run: ## Start the demo host on the embedded store; prints a URL whose page works.
+	$(GO) run ./examples/quickstart -addr $(ADDR)
+
+test: deps unit conformance e2e ## Everything: the library, its contract through real sockets, browser and proxy.
+
+unit: ## The library's own tests, and the small examples.
+	$(GO) test -shuffle=on ./...
+	cd examples/jwt && $(GO) test ./...
+
+conformance: ## The wire contract, black box, against the demo host.
+	cd protocol/conformance && $(GO) test -count=1 ./...
+
+e2e: deps ## The page in real Chromium; SSE and WebSocket through a real nginx.
+	cd examples/e2e && $(GO) test -count=1 ./...
+
+race: ## The library's tests under the race detector.
+	$(GO) test -race -shuffle=on ./...
+
+lint: $(LINT) ## go vet, gofmt and golangci-lint on every module, and a build for other systems.
+	@for m in $(MODULES); do echo "lint $$m"; (cd $$m && $(GO) vet ./... && $(LINT) run --config $(CURDIR)/.golangci.yml ./...) || exit 1; done
+	GOOS=darwin $(GO) vet ./...
+	GOOS=windows $(GO) vet ./...
+
+fuzz: ## Every fuzz target for FUZZTIME (20s) each.
+	@.ci/fuzz $(FUZZTIME)
+
+tidy: ## go mod tidy in every module.
+	@for m in $(MODULES); do (cd $$m && $(GO) mod tidy) || exit 1; done
+
+deps: ## Install what the tests need besides Go (as root on Debian), or say what is missing.
+	@.ci/deps
+
+$(LINT):
+	GOBIN=$(BIN) $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(LINT_VERSION)
