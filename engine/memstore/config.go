@@ -1,0 +1,103 @@
+package memstore
+
+import (
+	"errors"
+	"log/slog"
+	"time"
+
+	"github.com/taskbridge/taskbridge-fiber/engine"
+)
+
+// Config bounds a Store. The zero value of each field is a default.
+type Config struct {
+	// MaxStreamLength is how many events of a task are retained: the newest,
+	// and so always the terminal one. Defaults to 1000.
+	MaxStreamLength int
+	// MaxStreamBytes bounds the retained events of a task; the newest is kept
+	// whatever its size. Defaults to 8 MiB.
+	MaxStreamBytes int64
+	// MaxTasks bounds the tasks held, finished ones included. When it is
+	// reached, finished tasks are erased, the first to finish first; if all
+	// are open, Create fails with STORE_UNAVAILABLE. Defaults to 100000.
+	MaxTasks int
+	// MaxBytes bounds records, logs and attachments together, as far as the
+	// store can count them. When it is reached, finished tasks are erased, the
+	// first to finish first; if all are open, Create and Put fail with
+	// STORE_UNAVAILABLE, and a task that goes on appending keeps fewer of its
+	// events. Defaults to 256 MiB.
+	MaxBytes int64
+
+	// StreamTTL is how long the log of a task is kept after its terminal
+	// event. Defaults to 24h.
+	StreamTTL time.Duration
+	// RecordTTL is how long the record, with the terminal event in it, is kept
+	// after the log. Defaults to 24h.
+	RecordTTL time.Duration
+	// MaxOpenAge ends tasks that nobody ends: this long after its creation, or
+	// when the last of its open suspensions expires if that is later, a task
+	// gets a TASK_FAILED with code TASK_EXPIRED, retryable. Defaults to 7 days.
+	MaxOpenAge time.Duration
+	// CleanupInterval is how often the three above are looked at. Defaults to
+	// 30s, or less if one of them is short.
+	CleanupInterval time.Duration
+
+	// Attachments takes the files instead of the store's own memory; see
+	// NewDir. The store deletes a task's files there when it drops the task.
+	// Defaults to memory, within MaxBytes.
+	Attachments engine.AttachmentStore
+	// Logger receives what nobody is returned. Defaults to slog.Default().
+	Logger *slog.Logger
+}
+
+func (c Config) withDefaults() Config {
+	if c.MaxStreamLength == 0 {
+		c.MaxStreamLength = 1000
+	}
+	if c.MaxStreamBytes == 0 {
+		c.MaxStreamBytes = 8 << 20
+	}
+	if c.MaxTasks == 0 {
+		c.MaxTasks = 100_000
+	}
+	if c.MaxBytes == 0 {
+		c.MaxBytes = 256 << 20
+	}
+	if c.StreamTTL == 0 {
+		c.StreamTTL = 24 * time.Hour
+	}
+	if c.RecordTTL == 0 {
+		c.RecordTTL = 24 * time.Hour
+	}
+	if c.MaxOpenAge == 0 {
+		c.MaxOpenAge = 7 * 24 * time.Hour
+	}
+	if c.CleanupInterval == 0 {
+		shortest := min(c.StreamTTL, c.RecordTTL, c.MaxOpenAge)
+		c.CleanupInterval = max(min(30*time.Second, shortest/4), 10*time.Millisecond)
+	}
+	if c.Logger == nil {
+		c.Logger = slog.Default()
+	}
+	return c
+}
+
+func (c Config) validate() error {
+	for _, f := range []struct {
+		name string
+		bad  bool
+	}{
+		{"MaxStreamLength", c.MaxStreamLength < 0},
+		{"MaxStreamBytes", c.MaxStreamBytes < 0},
+		{"MaxTasks", c.MaxTasks < 0},
+		{"MaxBytes", c.MaxBytes < 0},
+		{"StreamTTL", c.StreamTTL < 0},
+		{"RecordTTL", c.RecordTTL < 0},
+		{"MaxOpenAge", c.MaxOpenAge < 0},
+		{"CleanupInterval", c.CleanupInterval < 0},
+	} {
+		if f.bad {
+			return errors.New("memstore: Config." + f.name + " is negative")
+		}
+	}
+	return nil
+}
