@@ -19,41 +19,35 @@ const (
 	CloseForbidden    = 3003
 )
 
-// AppendText appends one unmasked, unfragmented text frame.
-func AppendText(dst, payload []byte) []byte { panic("unwritten") }
+// closeNone stands for a close frame without a code; it never goes over the
+// wire (RFC 6455 section 7.4.1).
+const closeNone = 1005
 
-// AppendPing and AppendPong append a control frame; payload is at most 125
-// bytes.
-func AppendPing(dst, payload []byte) []byte { panic("unwritten") }
+// Opcodes (RFC 6455 section 11.8).
+const (
+	opContinuation = 0x0
+	opText         = 0x1
+	opBinary       = 0x2
+	opClose        = 0x8
+	opPing         = 0x9
+	opPong         = 0xA
+)
 
-// AppendPong see AppendPing.
-func AppendPong(dst, payload []byte) []byte { panic("unwritten") }
-
-// AppendClose appends a close frame; reason is cut to fit, at a rune.
-func AppendClose(dst []byte, code int, reason string) []byte { panic("unwritten") }
-
-// Receiver is told what a Reader finds.
-type Receiver interface {
-	// Text is one whole text message, valid UTF-8, valid during the call only.
-	Text(p []byte)
-	// Ping must be answered with a pong of the same payload.
-	Ping(p []byte)
-	Pong(p []byte)
-	// Close is the peer's close frame; code is 1005 if it gave none.
-	Close(code int, reason string)
-}
-
-// Reader takes a client's bytes as they come. It holds at most one message and
-// no buffer while idle.
-type Reader struct {
-	// MaxMessage bounds a message, over all its fragments.
-	MaxMessage int
-}
-
-// Feed parses p, calling to for each message as it is complete. A violation
-// ends the connection: it comes back as a *CloseError, with the code to close
-// with. After an error or a close frame further bytes are ignored.
-func (r *Reader) Feed(p []byte, to Receiver) error { panic("unwritten") }
+const (
+	finBit      = 0x80
+	rsvBits     = 0x70
+	opcodeBits  = 0x0F
+	controlBit  = 0x08
+	maskBit     = 0x80
+	lengthBits  = 0x7F
+	length16    = 126
+	length64    = 127
+	maxControl  = 125
+	maxReason   = maxControl - 2
+	maxHeader   = 2 + 8 + 4
+	max16       = 0xFFFF
+	defaultSize = 4096
+)
 
 // CloseError is a violation of the protocol by the peer.
 type CloseError struct {
@@ -63,3 +57,14 @@ type CloseError struct {
 
 // Error gives the reason.
 func (e *CloseError) Error() string { return e.Reason }
+
+// sendable tells whether a close frame may carry code: those that the RFC
+// defines for the wire, those registered with IANA since, and the ranges for
+// libraries and applications.
+func sendable(code int) bool {
+	switch {
+	case code >= 1000 && code <= 1003, code >= 1007 && code <= 1014, code >= 3000 && code <= 4999:
+		return true
+	}
+	return false
+}
