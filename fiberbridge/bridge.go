@@ -1,7 +1,9 @@
 package fiberbridge
 
 import (
-	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
 
 	"github.com/gofiber/fiber/v2"
 
@@ -10,24 +12,80 @@ import (
 
 // Bridge puts an engine's services on Fiber routes. Make one with New; it is
 // safe for concurrent use.
+//
+// Mount and MountHealth register everything. Hosts that compose routes by hand
+// use the handlers on their own: Create, Snapshot, Poll, Cancel, SSE,
+// WebSocket, OpenAPI, Health and Ready. Those of one task find it in the route
+// parameter "taskId".
 type Bridge struct {
 	cfg     Config
 	eng     *engine.Engine
 	streams *streams
+
+	// notReady is set when Shutdown begins.
+	notReady atomic.Bool
+	// shutdown lets one Shutdown at a time work; it holds one token.
+	shutdown chan struct{}
+	// drained says that the time of DrainConfig.NotReady is over. It is
+	// guarded by the token.
+	drained bool
+
+	// openAPI is the document that Routes.OpenAPI serves.
+	openAPI []byte
+	// owned caches where the bridge's handlers are in an app, for ErrorHandler.
+	owned ownedRoutes
 }
 
 // New checks cfg and returns a bridge. An error names the field of Config.
-func New(cfg Config) (*Bridge, error) { panic("unwritten") }
+//
+// In a child process of Fiber's prefork it refuses an engine whose store lives
+// in one process's memory; see [Bridge.Mount].
+func New(cfg Config) (*Bridge, error) {
+	cfg = cfg.withDefaults()
+	if err := cfg.validate(); err != nil {
+		return nil, err
+	}
+	if fiber.IsChild() && singleProcess(cfg.Engine) {
+		return nil, errPrefork
+	}
+	b := &Bridge{cfg: cfg, eng: cfg.Engine, shutdown: make(chan struct{}, 1)}
+	b.shutdown <- struct{}{}
+	b.openAPI = openAPIDocument(cfg.Routes)
+	s, err := newStreams(b)
+	if err != nil {
+		return nil, fmt.Errorf("fiberbridge: %w", err)
+	}
+	b.streams = s
+	return b, nil
+}
 
 // Mount registers the task routes on router, usually a group: the paths of
-// Routes are relative to it. It may be called for several routers.
-func (b *Bridge) Mount(router fiber.Router) { panic("unwritten") }
+// Routes are relative to it. It may be called for several routers, before the
+// app listens.
+//
+// It fails, and registers nothing, if router is nil, or if its app has
+// Fiber's Prefork on and the engine's store lives in one process's memory:
+// each child would have tasks of its own, and most requests would ask the
+// wrong one. An error that is not looked at does no harm: New refuses the same
+// in every child.
+func (b *Bridge) Mount(router fiber.Router) error { return b.register(router, b.taskRoutes()) }
 
 // MountHealth registers /health and /ready on router, usually the app itself,
-// before any authentication.
-func (b *Bridge) MountHealth(router fiber.Router) { panic("unwritten") }
+// before any authentication. It fails as Mount does.
+func (b *Bridge) MountHealth(router fiber.Router) error { return b.register(router, b.healthRoutes()) }
 
-// Shutdown drains: /ready says no, then new work is refused, then every stream
-// is told to come back and cut, then the engine is shut down. See DrainConfig.
-// It returns ctx's error if that took too long, and may be called again.
-func (b *Bridge) Shutdown(ctx context.Context) error { panic("unwritten") }
+func (b *Bridge) register(router fiber.Router, routes []route) error {
+	if isNilRouter(router) {
+		return errors.New("fiberbridge: the router is nil")
+	}
+	if singleProcess(b.eng) && hasPrefork(router) {
+		return errPrefork
+	}
+	for _, r := range routes {
+		router.Add(r.method, r.path, r.handler)
+		if r.method == fiber.MethodGet && r.field != "WebSocket" {
+			router.Add(fiber.MethodHead, r.path, r.handler)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,138 @@
+package fiberbridge
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+)
+
+// withDefaults returns a copy of c, independent of it, with every zero value
+// replaced by its default.
+func (c Config) withDefaults() Config {
+	orString(&c.Routes.Create, "/tasks")
+	orString(&c.Routes.Snapshot, "/tasks/:taskId")
+	orString(&c.Routes.Poll, "/tasks/:taskId/events")
+	orString(&c.Routes.SSE, "/tasks/:taskId/events/stream")
+	orString(&c.Routes.WebSocket, "/tasks/ws")
+	orString(&c.Routes.Cancel, "/tasks/:taskId/cancel")
+	orString(&c.Routes.OpenAPI, routeOff)
+	orString(&c.Routes.Health, "/health")
+	orString(&c.Routes.Ready, "/ready")
+
+	orValue(&c.SSE.Heartbeat, 15*time.Second)
+	orValue(&c.SSE.Retry, 2*time.Second)
+
+	orValue(&c.WebSocket.Heartbeat, 25*time.Second)
+	orValue(&c.WebSocket.PongTimeout, min(10*time.Second, c.WebSocket.Heartbeat))
+	orValue(&c.WebSocket.SubscribeTimeout, 10*time.Second)
+	orValue(&c.WebSocket.MessageBytes, 4096)
+	orValue(&c.WebSocket.MaxSubscriptions, 64)
+	orValue(&c.WebSocket.IdleTimeout, 5*time.Second)
+	c.WebSocket.Origins = slices.Clone(c.WebSocket.Origins)
+
+	orValue(&c.Streams.Max, defaultStreamLimit())
+	orValue(&c.Streams.WriteTimeout, 30*time.Second)
+
+	orValue(&c.Uploads.MaxFiles, 10)
+	orValue(&c.Uploads.MaxFileBytes, 10<<20)
+	orValue(&c.Uploads.MaxTotalBytes, 32<<20)
+
+	orValue(&c.Drain.NotReady, 2*time.Second)
+	orValue(&c.Drain.Spread, 3*time.Second)
+	orValue(&c.Drain.RetryMin, time.Second)
+	orValue(&c.Drain.RetryMax, max(5*time.Second, c.Drain.RetryMin))
+
+	if c.Logger == nil {
+		c.Logger = slog.Default()
+	}
+	return c
+}
+
+func orString(v *string, def string) {
+	if *v == "" {
+		*v = def
+	}
+}
+
+func orValue[T int | int64 | time.Duration](v *T, def T) {
+	if *v == 0 {
+		*v = def
+	}
+}
+
+// validate checks a config with defaults applied and names the first field
+// that is wrong.
+func (c *Config) validate() error {
+	if c.Engine == nil {
+		return errors.New("fiberbridge: Config.Engine is required")
+	}
+	if c.Auth == nil {
+		return errors.New("fiberbridge: Config.Auth is required")
+	}
+	if err := c.Routes.validate(); err != nil {
+		return fmt.Errorf("fiberbridge: Config.Routes.%w", err)
+	}
+	for _, d := range []struct {
+		field string
+		value time.Duration
+	}{
+		{"SSE.Heartbeat", c.SSE.Heartbeat},
+		{"SSE.Retry", c.SSE.Retry},
+		{"WebSocket.Heartbeat", c.WebSocket.Heartbeat},
+		{"WebSocket.PongTimeout", c.WebSocket.PongTimeout},
+		{"WebSocket.SubscribeTimeout", c.WebSocket.SubscribeTimeout},
+		{"WebSocket.IdleTimeout", c.WebSocket.IdleTimeout},
+		{"Streams.WriteTimeout", c.Streams.WriteTimeout},
+		{"Drain.RetryMin", c.Drain.RetryMin},
+		{"Drain.RetryMax", c.Drain.RetryMax},
+	} {
+		// A bare number is a count of nanoseconds: surely not what was meant.
+		if d.value < time.Millisecond {
+			return fmt.Errorf("fiberbridge: Config.%s is %v, shorter than a millisecond", d.field, d.value)
+		}
+	}
+	if c.Streams.MaxAge != 0 && c.Streams.MaxAge < time.Millisecond {
+		return fmt.Errorf("fiberbridge: Config.Streams.MaxAge is %v, shorter than a millisecond", c.Streams.MaxAge)
+	}
+	for _, n := range []struct {
+		field string
+		value int64
+	}{
+		{"WebSocket.MessageBytes", int64(c.WebSocket.MessageBytes)},
+		{"WebSocket.MaxSubscriptions", int64(c.WebSocket.MaxSubscriptions)},
+		{"Streams.Max", int64(c.Streams.Max)},
+		{"Uploads.MaxFiles", int64(c.Uploads.MaxFiles)},
+		{"Uploads.MaxFileBytes", c.Uploads.MaxFileBytes},
+		{"Uploads.MaxTotalBytes", c.Uploads.MaxTotalBytes},
+	} {
+		if n.value < 0 {
+			return fmt.Errorf("fiberbridge: Config.%s is negative", n.field)
+		}
+	}
+	if c.Drain.RetryMin > c.Drain.RetryMax {
+		return errors.New("fiberbridge: Config.Drain.RetryMin is longer than RetryMax")
+	}
+	for i, origin := range c.WebSocket.Origins {
+		if err := validateOrigin(origin); err != nil {
+			return fmt.Errorf("fiberbridge: Config.WebSocket.Origins[%d]: %w", i, err)
+		}
+	}
+	return nil
+}
+
+// validateOrigin accepts "*" and scheme://host[:port], as RFC 6454 section 6.2
+// writes an origin. An entry of any other form would never match.
+func validateOrigin(origin string) error {
+	if origin == "*" {
+		return nil
+	}
+	u, err := url.Parse(origin)
+	if err != nil || u.Scheme == "" || u.Host == "" || origin != u.Scheme+"://"+u.Host || strings.ContainsAny(u.Host, "*") {
+		return fmt.Errorf(`%q is neither "*" nor of the form "https://host:port"`, origin)
+	}
+	return nil
+}

@@ -1,0 +1,59 @@
+package fiberbridge
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	"github.com/gofiber/fiber/v2"
+
+	"github.com/taskbridge/taskbridge-fiber/engine"
+)
+
+// readyLimit bounds the probes of one /ready: whoever asks (a load balancer, a
+// kubelet) gives up soon.
+const readyLimit = 2 * time.Second
+
+// readiness is the answer of /ready: "ok" or what is wrong, by dependency.
+type readiness struct {
+	Status  string            `json:"status"`
+	Details map[string]string `json:"details"`
+}
+
+// Health is the handler of Routes.Health: 200 as long as the process answers.
+func (b *Bridge) Health(c *fiber.Ctx) error {
+	return sendBody(c, fiber.StatusOK, []byte(`{"status":"ok"}`))
+}
+
+// Ready is the handler of Routes.Ready: 200 if every dependency can serve and
+// Shutdown has not begun, else 503. The details show the message of an
+// *engine.Error; of any other error the log alone tells more than that the
+// dependency is unavailable, since the route asks for no authentication.
+func (b *Bridge) Ready(c *fiber.Ctx) error {
+	ctx, cancel := context.WithTimeout(c.UserContext(), readyLimit)
+	defer cancel()
+	body := readiness{Status: "ready", Details: map[string]string{}}
+	status := fiber.StatusOK
+	for name, err := range b.eng.Ready(ctx) {
+		if err == nil {
+			body.Details[name] = "ok"
+			continue
+		}
+		status = fiber.StatusServiceUnavailable
+		body.Details[name] = "unavailable"
+		var e *engine.Error
+		if errors.As(err, &e) && e.Message != "" {
+			body.Details[name] = e.Message
+		}
+		b.cfg.Logger.WarnContext(ctx, "not ready", slog.String("dependency", name), slog.Any("error", err))
+	}
+	if b.notReady.Load() {
+		status = fiber.StatusServiceUnavailable
+		body.Details["server"] = "draining"
+	}
+	if status != fiber.StatusOK {
+		body.Status = "not_ready"
+	}
+	return sendJSON(c, status, body)
+}

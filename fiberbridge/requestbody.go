@@ -1,0 +1,67 @@
+package fiberbridge
+
+import (
+	"bytes"
+	"io"
+	"mime"
+	"strings"
+
+	"github.com/gofiber/fiber/v2"
+
+	"github.com/taskbridge/taskbridge-fiber/engine"
+)
+
+// contentType returns the media type of the body and its parameters. A body
+// with a Content-Encoding is refused: unpacking it would get round the host's
+// body limit.
+func contentType(c *fiber.Ctx) (string, map[string]string, error) {
+	if enc := c.Get(fiber.HeaderContentEncoding); enc != "" && !strings.EqualFold(enc, "identity") {
+		return "", nil, engine.NewError(engine.CodeInvalidRequest, "a Content-Encoding is not supported")
+	}
+	media, params, err := mime.ParseMediaType(string(c.Request().Header.ContentType()))
+	if err != nil {
+		return "", nil, engine.NewError(engine.CodeInvalidRequest, "the Content-Type is missing or malformed")
+	}
+	return media, params, nil
+}
+
+// isJSON reports whether a media type is JSON in UTF-8.
+func isJSON(media string, params map[string]string) bool {
+	charset, ok := params["charset"]
+	return media == fiber.MIMEApplicationJSON && (!ok || strings.EqualFold(charset, "utf-8"))
+}
+
+// streamedBodyLimit bounds a streamed body where the host has set no limit.
+const streamedBodyLimit = 64 << 20
+
+// readBody returns the body, at most as much as the app's BodyLimit. Fiber
+// holds bodies to it by itself, except with StreamRequestBody, where it hands
+// over whatever comes. What is returned may be fasthttp's and is valid until
+// the handler ends.
+func readBody(c *fiber.Ctx) ([]byte, error) {
+	if !c.Request().IsBodyStream() {
+		return c.Request().Body(), nil
+	}
+	limit := int64(c.App().Config().BodyLimit)
+	if limit <= 0 {
+		limit = streamedBodyLimit
+	}
+	var body bytes.Buffer
+	n, err := body.ReadFrom(io.LimitReader(c.Context().RequestBodyStream(), limit+1))
+	switch {
+	case err != nil:
+		return nil, unreadBody(c, engine.NewError(engine.CodeInvalidRequest, "the body broke off").WithCause(err))
+	case n > limit:
+		return nil, unreadBody(c, errTooLarge)
+	}
+	return body.Bytes(), nil
+}
+
+var errTooLarge = engine.NewError(engine.CodeRequestTooLarge, "the body is larger than the server allows")
+
+// unreadBody ends the connection after the answer: the rest of the body is
+// still to come, and nobody will read it.
+func unreadBody(c *fiber.Ctx, err error) error {
+	c.Context().SetConnectionClose()
+	return err
+}
