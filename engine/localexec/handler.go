@@ -1,0 +1,137 @@
+package localexec
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"reflect"
+
+	"github.com/taskbridge/taskbridge-fiber/engine"
+)
+
+// Option registers a handler with New; see Handle.
+type Option func(handlers) error
+
+// HandlerOption changes how one handler is run.
+type HandlerOption func(*handler)
+
+// handlers are the registered ones, by task type.
+type handlers map[string]*handler
+
+// handler makes a call out of a task's input, or refuses the input.
+type handler struct {
+	bind func(input json.RawMessage) (call, error)
+}
+
+// call is one handler with its decoded input.
+type call func(ctx context.Context, run *engine.Run) (any, error)
+
+// Handle registers fn for tasks of one type.
+//
+// In is what the task's input decodes to with encoding/json; keys that In does
+// not have are ignored, and json.RawMessage takes the input as it is. Input
+// that does not decode is refused at admission, with INVALID_REQUEST and the
+// field's name. If In, or *In, has a method Validate() error, it is asked too,
+// and its text goes to the client.
+//
+// ctx is run.Context(): it ends when cancellation is requested
+// (context.Cause is then an *engine.CancelRequested) or when the executor
+// stops (ErrShutdown). TASK_STARTED is in the log when fn is called, and fn
+// emits what it likes through run. What becomes of its return is listed at the
+// package. fn may be called concurrently and must not use run after it
+// returned.
+func Handle[In, Out any](taskType string, fn func(ctx context.Context, run *engine.Run, in In) (Out, error), opts ...HandlerOption) Option {
+	return func(all handlers) error {
+		switch {
+		case taskType == "":
+			return errors.New("localexec: Handle without a task type")
+		case fn == nil:
+			return fmt.Errorf("localexec: Handle(%q) without a function", taskType)
+		case all[taskType] != nil:
+			return fmt.Errorf("localexec: two handlers for %q", taskType)
+		}
+		h := &handler{bind: func(input json.RawMessage) (call, error) {
+			in, err := decode[In](input)
+			if err != nil {
+				return nil, err
+			}
+			return func(ctx context.Context, run *engine.Run) (any, error) { return fn(ctx, run, in) }, nil
+		}}
+		for _, opt := range opts {
+			opt(h)
+		}
+		all[taskType] = h
+		return nil
+	}
+}
+
+// decode reads input as an In. Its errors are for the client.
+func decode[In any](input json.RawMessage) (in In, err error) {
+	if len(input) == 0 {
+		input = json.RawMessage(`{}`)
+	}
+	if err := json.Unmarshal(input, &in); err != nil {
+		return in, badInput(err)
+	}
+	var validator interface{ Validate() error }
+	if v, ok := any(&in).(interface{ Validate() error }); ok && !isNil(in) {
+		validator = v
+	} else if v, ok := any(in).(interface{ Validate() error }); ok && !isNil(in) {
+		validator = v
+	}
+	if validator == nil {
+		return in, nil
+	}
+	if err := validator.Validate(); err != nil {
+		return in, engine.NewError(engine.CodeInvalidRequest, "input: "+err.Error())
+	}
+	return in, nil
+}
+
+// isNil keeps Validate from being called on the nil that "null" decodes to.
+func isNil(v any) bool {
+	r := reflect.ValueOf(v)
+	return !r.IsValid() || r.Kind() == reflect.Pointer && r.IsNil()
+}
+
+// badInput words a decoding error without naming anything of the host's code.
+func badInput(err error) error {
+	var known *engine.Error
+	if errors.As(err, &known) { // from an UnmarshalJSON that means the client
+		return known
+	}
+	var mistyped *json.UnmarshalTypeError
+	if errors.As(err, &mistyped) {
+		field := "input"
+		if mistyped.Field != "" {
+			field += "." + mistyped.Field
+		}
+		return engine.Errorf(engine.CodeInvalidRequest, "%s: expected %s, got %s",
+			field, jsonName(mistyped.Type), mistyped.Value).WithCause(err)
+	}
+	return engine.NewError(engine.CodeInvalidRequest, "the input does not fit this type of task").WithCause(err)
+}
+
+// jsonName is what a Go type is called in JSON.
+func jsonName(t reflect.Type) string {
+	switch t.Kind() {
+	case reflect.Bool:
+		return "a boolean"
+	case reflect.String:
+		return "a string"
+	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64:
+		return fmt.Sprintf("an integer of %d bits", t.Bits())
+	case reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64, reflect.Uintptr:
+		return fmt.Sprintf("a non-negative integer of %d bits", t.Bits())
+	case reflect.Float32, reflect.Float64:
+		return "a number"
+	case reflect.Slice, reflect.Array:
+		return "an array"
+	case reflect.Map, reflect.Struct:
+		return "an object"
+	case reflect.Pointer:
+		return jsonName(t.Elem())
+	}
+	return "another type"
+}

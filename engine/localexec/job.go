@@ -1,0 +1,158 @@
+package localexec
+
+import (
+	"container/list"
+	"context"
+	"errors"
+	"time"
+
+	"github.com/taskbridge/taskbridge-fiber/engine"
+)
+
+// job is one submitted task.
+type job struct {
+	task   engine.Task
+	do     call
+	ctx    context.Context //nolint:containedctx // the task's own lifetime
+	cancel context.CancelCauseFunc
+	// turn is closed when the job has a worker; until then waiting is its
+	// place in the queue, guarded by Executor.mu.
+	turn    chan struct{}
+	waiting *list.Element
+}
+
+// run takes a task from its submission to its terminal event. It waits in the
+// queue too, so that a cancellation, from whatever node, reaches a task that
+// has no worker yet.
+func (x *Executor) run(j *job) {
+	defer x.leave(j)
+	run, err := x.open(j.ctx, j.task)
+	if err != nil {
+		x.unopened(j, err)
+		return
+	}
+	// Whatever its streamed events met, conclude has dealt with.
+	defer func() { _ = run.Close(x.final) }()
+
+	ctx := run.Context()
+	select {
+	case <-j.turn:
+	case <-ctx.Done():
+	}
+	if ctx.Err() != nil { // also if both are true
+		x.conclude(j, run, interrupted(ctx))
+		return
+	}
+	if err := run.Emit(ctx, engine.Started{}); err != nil {
+		x.unstarted(j, run, err)
+		return
+	}
+
+	done := make(chan outcome, 1)
+	x.group.Go(func() { x.call(j, run, done) })
+	if o, ok := x.await(ctx, done); ok {
+		x.conclude(j, run, x.verdict(j, ctx, o))
+		return
+	}
+	x.cfg.Logger.Warn("localexec: a handler ignores its context; its task is ended without it",
+		"taskId", j.task.ID, "taskType", j.task.Type)
+	x.conclude(j, run, interrupted(ctx))
+	<-done // the worker is busy until then
+}
+
+// await waits for a handler, and no longer than a grace after its context has
+// ended.
+func (x *Executor) await(ctx context.Context, done <-chan outcome) (o outcome, ok bool) {
+	select {
+	case o = <-done:
+		return o, true
+	case <-ctx.Done():
+	}
+	grace := time.NewTimer(x.cfg.CancelGrace)
+	defer grace.Stop()
+	select {
+	case o = <-done:
+		return o, true
+	case <-grace.C:
+		return o, false
+	case <-x.work.Done():
+	}
+	// The executor stops: what Shutdown has left is less.
+	stop := time.NewTimer(x.stopGrace())
+	defer stop.Stop()
+	select {
+	case o = <-done:
+		return o, true
+	case <-grace.C:
+	case <-stop.C:
+	}
+	return o, false
+}
+
+const (
+	firstReopen = 50 * time.Millisecond
+	lastReopen  = 2 * time.Second
+)
+
+// open opens a run, again and again while the store is unavailable: without
+// one the task could not even be failed.
+func (x *Executor) open(ctx context.Context, task engine.Task) (*engine.Run, error) {
+	for pause := firstReopen; ; pause = min(2*pause, lastReopen) {
+		run, err := x.emitter.Open(ctx, task)
+		if engine.CodeOf(err) != engine.CodeStoreUnavailable {
+			return run, err
+		}
+		timer := time.NewTimer(pause)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return nil, err
+		}
+	}
+}
+
+// unopened ends a task that has no run.
+func (x *Executor) unopened(j *job, err error) {
+	switch {
+	case j.ctx.Err() != nil:
+		x.conclude(j, nil, interrupted(j.ctx))
+	case settled(err):
+	default:
+		x.cfg.Logger.Error("localexec: a task could not be opened", "taskId", j.task.ID, "error", err)
+		p, _ := failed(err)
+		x.conclude(j, nil, p)
+	}
+}
+
+// unstarted ends a task whose TASK_STARTED was not stored.
+func (x *Executor) unstarted(j *job, run *engine.Run, err error) {
+	switch ctx := run.Context(); {
+	case ctx.Err() != nil:
+		x.conclude(j, run, interrupted(ctx))
+	case settled(err):
+	default:
+		x.cfg.Logger.Error("localexec: a task could not be started", "taskId", j.task.ID, "error", err)
+		p, _ := failed(err)
+		x.conclude(j, run, p)
+	}
+}
+
+// settled reports whether the task needs no terminal event any more.
+func settled(err error) bool {
+	code := engine.CodeOf(err)
+	return code == "" || code == engine.CodeTaskAlreadyTerminal || code == engine.CodeTaskNotFound
+}
+
+// interrupted is how a task ends whose context ended before it did.
+func interrupted(ctx context.Context) engine.Payload {
+	var cancelled *engine.CancelRequested
+	if errors.As(context.Cause(ctx), &cancelled) {
+		reason := cancelled.Reason
+		if reason == "" {
+			reason = engine.DefaultCancelReason
+		}
+		return engine.Cancelled{Reason: reason}
+	}
+	return engine.Failed{Code: CodeExecutorShutdown, Message: "the server was shut down", Retryable: true}
+}
