@@ -13,9 +13,18 @@ package fanout
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"time"
 )
+
+// ErrNotFound in the chain of an error of Source.Read or Source.Follow says
+// that the log is not there and will not come back: its subscribers get
+// Sink.Failed at once, where any other error is tried again.
+var ErrNotFound = errors.New("fanout: no such log")
+
+// ErrClosed is what Hub.Wait returns on a closed hub.
+var ErrClosed = errors.New("fanout: the hub is closed")
 
 // ID is the position of an entry: Ordinal counts from 1 without a hole, Millis
 // never goes back. The zero ID stands before the first entry.
@@ -68,12 +77,19 @@ type Page struct {
 
 // Source gives the entries of logs, by key. Its methods may be called
 // concurrently.
+//
+// A Read that fails is tried again, with a growing, jittered pause, as long as
+// somebody needs it, so that streams stay open through an outage. A Follow
+// that fails is tried again up to six times, over about five seconds; then the
+// subscribers get Sink.Failed. ErrNotFound is final at once for both.
 type Source interface {
-	// Read returns up to max entries after the cursor. It may block.
+	// Read returns up to max entries after the cursor. It may block; ctx ends
+	// when nobody needs the answer any more, and after 30s.
 	Read(ctx context.Context, key string, after ID, max int) (Page, error)
 	// Follow pushes every entry after the cursor to feed, in order, until stop
 	// is called; stop returns when no call to feed is under way. Follow may
-	// block, and may call feed before it returns.
+	// block, and may call feed before it returns. ctx lives until nobody
+	// follows the log any more.
 	Follow(ctx context.Context, key string, after ID, feed Feed) (stop func(), err error)
 }
 
@@ -97,8 +113,9 @@ type Framing interface {
 }
 
 // Sink is where an Outlet's bytes go: a socket, as its transport sees it. The
-// hub calls each Sink from one goroutine at a time. No method may block or
-// call the Hub back other than through the Outlet's methods.
+// hub calls each Sink from one goroutine at a time, and holds no lock
+// meanwhile. No method may block or call the Hub back other than through the
+// Outlet's methods.
 type Sink interface {
 	// TryWrite takes as much of p as fits without waiting. n < len(p) with a
 	// nil error means that the sink is full: it must call Outlet.Writable

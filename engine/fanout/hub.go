@@ -1,23 +1,135 @@
 package fanout
 
-import "context"
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"reflect"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+)
 
 // Hub follows logs and delivers them to outlets. Make one with New; it is safe
 // for concurrent use.
-type Hub struct{}
+type Hub struct {
+	cfg    Config
+	src    Source
+	ctx    context.Context // ends with Close: every Follow and Read is below it
+	cancel context.CancelFunc
+	start  time.Time
 
-// New starts a hub's delivery loops. Close ends them.
-func New(cfg Config, src Source) (*Hub, error) { panic("unwritten") }
+	logs   *registry
+	budget budget
+	reads  reads
+	loops  []*loop
+
+	outlets       atomic.Int64
+	subscriptions atomic.Int64
+
+	// wg counts every goroutine of the hub. Whoever adds to it is counted
+	// already, or holds the lock of a registry shard that is still open.
+	wg        sync.WaitGroup
+	closeOnce sync.Once
+	closed    chan struct{} // closed when every goroutine has ended
+}
+
+// New starts a hub's delivery loops. Close ends them. An error names the field
+// of Config.
+func New(cfg Config, src Source) (*Hub, error) {
+	if src == nil {
+		return nil, errors.New("fanout: a Source is required")
+	}
+	cfg, err := cfg.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	h := &Hub{cfg: cfg, src: src, ctx: ctx, cancel: cancel, start: time.Now(), closed: make(chan struct{})}
+	h.logs = newRegistry(h)
+	h.budget.limit = int64(cfg.TotalBytes)
+	h.reads = reads{hub: h, flights: make(map[flightKey]*flight)}
+	for range cfg.Loops {
+		h.loops = append(h.loops, newLoop(h))
+	}
+	h.wg.Go(h.logs.keep)
+	for _, l := range h.loops {
+		h.wg.Go(l.run)
+	}
+	return h, nil
+}
+
+// now is the monotonic time since the hub was made, in nanoseconds.
+func (h *Hub) now() int64 { return int64(time.Since(h.start)) }
+
+func (c Config) withDefaults() (Config, error) {
+	if c.FlushInterval == 0 {
+		c.FlushInterval = 5 * time.Millisecond
+	}
+	if c.Linger == 0 {
+		c.Linger = 2 * time.Second
+	}
+	if c.Logger == nil {
+		c.Logger = slog.Default()
+	}
+	for _, f := range []struct {
+		name  string
+		value *int
+		def   int
+	}{
+		{"Loops", &c.Loops, runtime.GOMAXPROCS(0)},
+		{"RingBytes", &c.RingBytes, 4 << 20},
+		{"TotalBytes", &c.TotalBytes, 256 << 20},
+		{"FlushBytes", &c.FlushBytes, 64 << 10},
+		{"PageEntries", &c.PageEntries, 256},
+		{"Readers", &c.Readers, 16},
+	} {
+		switch {
+		case *f.value < 0:
+			return c, fmt.Errorf("fanout: Config.%s is negative", f.name)
+		case *f.value == 0:
+			*f.value = f.def
+		}
+	}
+	return c, nil
+}
 
 // Open adds a subscriber's connection. Bytes begin to flow with the first
-// Follow or Send. On a closed hub the outlet ends at once with EndHub.
-func (h *Hub) Open(sink Sink, cfg OutletConfig) *Outlet { panic("unwritten") }
+// Follow or Send. On a closed hub the outlet ends at once with EndHub, before
+// Open returns; so does, with an error in the log, one without a Framing.
+func (h *Hub) Open(sink Sink, cfg OutletConfig) *Outlet {
+	l := h.loops[0]
+	for _, other := range h.loops[1:] {
+		if other.load.Load() < l.load.Load() {
+			l = other
+		}
+	}
+	o := &Outlet{loop: l, sink: sink}
+	if cfg.Framing == nil {
+		h.cfg.Logger.Error("fanout: an outlet was opened without a Framing")
+		o.state = outletEnded
+		sink.Ended(EndHub)
+		return o
+	}
+	if !reflect.ValueOf(cfg.Framing).Comparable() {
+		cfg.Framing = &unsharedFraming{cfg.Framing}
+	}
+	l.load.Add(1)
+	h.outlets.Add(1)
+	if !l.box.post(command{op: opOpen, outlet: o, open: &cfg}) {
+		l.load.Add(-1)
+		h.outlets.Add(-1)
+		o.state = outletEnded
+		sink.Ended(EndHub)
+	}
+	return o
+}
 
-// Wait returns nil as soon as the log of key has, or may have, an entry after
-// the cursor: read it then. It returns ctx's error if that comes first, the
-// Source's if the log cannot be followed, and ErrClosed if the hub is closed.
-// Many waits on one log cost one Follow.
-func (h *Hub) Wait(ctx context.Context, key string, after ID) error { panic("unwritten") }
+// unsharedFraming makes a Framing that cannot be a map key into one that can,
+// at the price that its buffers are not shared between outlets.
+type unsharedFraming struct{ Framing }
 
 // Stats counts what the hub holds now.
 type Stats struct {
@@ -25,37 +137,40 @@ type Stats struct {
 	RingBytes                    int64
 }
 
-// Stats returns a count that is exact when nothing is going on.
-func (h *Hub) Stats() Stats { panic("unwritten") }
+// Stats returns a count that is exact when nothing is going on. Logs includes
+// those that linger; RingBytes counts 64 bytes for each entry beside its body.
+func (h *Hub) Stats() Stats {
+	return Stats{
+		Outlets:       int(h.outlets.Load()),
+		Subscriptions: int(h.subscriptions.Load()),
+		Logs:          h.logs.len(),
+		RingBytes:     h.budget.total.Load(),
+	}
+}
 
 // Close ends every outlet with EndHub, stops following, and waits for the
-// loops or for ctx. It may be called again.
-func (h *Hub) Close(ctx context.Context) error { panic("unwritten") }
-
-// Outlet is one subscriber's connection: a Sink and any number of cursors.
-// Its methods may be called from any goroutine, also from within a Sink's
-// methods; none blocks. What they write never lands inside an entry's bytes.
-// After the outlet's end they do nothing.
-type Outlet struct{}
-
-// Follow adds the log of key from the cursor on: opening first (may be nil),
-// then every entry after the cursor. If key is followed already, its cursor
-// moves. The cursor must be a position that exists in the log, or zero.
-func (o *Outlet) Follow(key string, after ID, opening []byte) { panic("unwritten") }
-
-// Unfollow drops key; farewell, if any, is written after the last of its
-// entries. Dropping what is not followed writes nothing.
-func (o *Outlet) Unfollow(key string, farewell []byte) { panic("unwritten") }
-
-// Send writes p between entries, in the order of the calls.
-func (o *Outlet) Send(p []byte) { panic("unwritten") }
-
-// End drops all cursors, writes farewell after whatever is on its way, and
-// then ends the outlet with EndAsked.
-func (o *Outlet) End(farewell []byte) { panic("unwritten") }
-
-// Writable tells that a full sink takes bytes again. A false alarm is harmless.
-func (o *Outlet) Writable() { panic("unwritten") }
-
-// Gone tells that the peer is gone: the outlet ends with EndGone.
-func (o *Outlet) Gone() { panic("unwritten") }
+// loops or for ctx, whose error it then returns: a Source call that does not
+// return is waited for that long. It may be called again, to wait on.
+func (h *Hub) Close(ctx context.Context) error {
+	h.closeOnce.Do(func() {
+		h.cancel()
+		for _, l := range h.loops {
+			l.box.close()
+		}
+		go func() {
+			h.wg.Wait()
+			close(h.closed)
+		}()
+	})
+	select {
+	case <-h.closed:
+		return nil
+	case <-ctx.Done():
+		select {
+		case <-h.closed:
+			return nil
+		default:
+			return ctx.Err()
+		}
+	}
+}

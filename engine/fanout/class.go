@@ -1,0 +1,142 @@
+package fanout
+
+import "time"
+
+// class is the outlets of a loop that were opened with equal settings. Its
+// lists are in the order of time, so that a deadline is found at their heads:
+// idle outlets cost nothing, however many there are.
+type class struct {
+	cfg   OutletConfig
+	n     int
+	lists [3]outletList
+}
+
+// clockList says in which of its class's lists an outlet is.
+type clockList uint8
+
+const (
+	clockStill  clockList = iota // in no particular order: nothing falls due
+	clockQuiet                   // by last write: heartbeats
+	clockParked                  // by last progress: write timeouts
+)
+
+type outletList struct{ first, last *Outlet }
+
+func (t *outletList) append(o *Outlet) {
+	o.prev, o.next = t.last, nil
+	if t.last != nil {
+		t.last.next = o
+	} else {
+		t.first = o
+	}
+	t.last = o
+}
+
+func (t *outletList) remove(o *Outlet) {
+	if o.prev != nil {
+		o.prev.next = o.next
+	} else {
+		t.first = o.next
+	}
+	if o.next != nil {
+		o.next.prev = o.prev
+	} else {
+		t.last = o.prev
+	}
+	o.prev, o.next = nil, nil
+}
+
+// deadline is when the first of the class's outlets needs something.
+func (c *class) deadline() int64 {
+	at := int64(never)
+	if o := c.lists[clockQuiet].first; o != nil {
+		at = o.at + int64(c.cfg.Heartbeat)
+	}
+	if o := c.lists[clockParked].first; o != nil && c.cfg.WriteTimeout > 0 {
+		at = min(at, o.at+int64(c.cfg.WriteTimeout))
+	}
+	return at
+}
+
+// admit takes in a new outlet.
+func (l *loop) admit(o *Outlet, cfg OutletConfig) {
+	c := l.classes[cfg]
+	if c == nil {
+		c = &class{cfg: cfg}
+		l.classes[cfg] = c
+	}
+	c.n++
+	o.class = c
+	o.where = clockStill
+	c.lists[clockStill].append(o)
+}
+
+// place puts o at the end of the list where it belongs, as of now.
+func (l *loop) place(o *Outlet) {
+	where := clockStill
+	switch {
+	case o.rest != nil:
+		where = clockParked
+	case o.class.cfg.Heartbeat > 0 && o.subs != nil:
+		where = clockQuiet
+	}
+	o.at = l.now
+	list := &o.class.lists[where]
+	if o.where == where && (where == clockStill || list.last == o) {
+		return
+	}
+	o.class.lists[o.where].remove(o)
+	o.where = where
+	list.append(o)
+}
+
+// sweepVisits bounds what one sweep does, so that many heartbeats that fall
+// due together do not hold up what is being delivered.
+const sweepVisits = 256
+
+// sweep sends heartbeats and ends outlets that take nothing.
+func (l *loop) sweep() {
+	l.spans.expire(l.now)
+	for cfg, c := range l.classes {
+		if c.n == 0 {
+			delete(l.classes, cfg)
+			continue
+		}
+		if cfg.WriteTimeout > 0 {
+			for range sweepVisits {
+				o := c.lists[clockParked].first
+				if o == nil || o.at+int64(cfg.WriteTimeout) > l.now {
+					break
+				}
+				l.end(o, EndSlow)
+			}
+		}
+		if cfg.Heartbeat > 0 {
+			l.beat(c)
+		}
+	}
+}
+
+func (l *loop) beat(c *class) {
+	var key string
+	var bytes []byte
+	var now time.Time
+	for range sweepVisits {
+		o := c.lists[clockQuiet].first
+		if o == nil || o.at+int64(c.cfg.Heartbeat) > l.now {
+			return
+		}
+		if now.IsZero() {
+			now = time.Now()
+		}
+		if k := o.subs.group.log.key; bytes == nil || k != key {
+			key = k
+			bytes = c.cfg.Framing.AppendHeartbeat([]byte{}, key, now)
+		}
+		if len(bytes) == 0 {
+			l.place(o)
+			continue
+		}
+		l.write(o, bytes)
+	}
+}

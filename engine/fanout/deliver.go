@@ -1,0 +1,251 @@
+package fanout
+
+// whereabouts is where a cursor stands.
+type whereabouts uint8
+
+const (
+	inside  whereabouts = iota // the ring has what comes next
+	current                    // nothing comes next, for now
+	past                       // nothing comes next, ever
+	before                     // the Source must be asked
+)
+
+// locate finds out where s stands.
+func (l *loop) locate(s *sub) whereabouts {
+	lg := s.group.log
+	lg.mu.Lock()
+	defer lg.mu.Unlock()
+	return l.stand(s)
+}
+
+// stand is locate with the log's mutex held.
+func (l *loop) stand(s *sub) whereabouts {
+	g, lg := s.group, s.group.log
+	switch {
+	case lg.err != nil || lg.epoch != g.epoch:
+		return current // a pass is on its way and will tell
+	case s.stale:
+		return before
+	case lg.adrift && s.trusted:
+		return current
+	case lg.adrift:
+		return before
+	}
+	r, c := &lg.ring, s.cursor
+	last := r.last()
+	g.head, g.over = last, r.over()
+	switch {
+	case c.Ordinal < r.base.Ordinal:
+		return before
+	case c.Ordinal > last.Ordinal:
+		if r.over() {
+			return past
+		}
+		if lg.followed && !s.trusted {
+			return before // ask whether it exists
+		}
+		return current
+	}
+	// A cursor of unknown origin must name the very entry.
+	unsure := !s.trusted && c.Ordinal > 0 && !(r.loose && c.Ordinal == r.base.Ordinal)
+	switch {
+	case unsure && r.id(c.Ordinal) != c:
+		return before
+	case c.Ordinal < last.Ordinal:
+		return inside
+	case r.over():
+		return past
+	}
+	return current
+}
+
+// ringSpan returns what the ring has for s.
+func (l *loop) ringSpan(s *sub) (span, whereabouts) {
+	g, lg := s.group, s.group.log
+	framing := s.outlet.class.cfg.Framing
+	k := spanKey{log: lg, framing: framing, epoch: g.epoch, after: s.cursor}
+	if !s.stale {
+		if sp, ok := l.spans.get(&k, g.head); ok {
+			return sp, inside
+		}
+	}
+	lg.mu.Lock()
+	where := l.stand(s)
+	if where != inside {
+		lg.mu.Unlock()
+		return span{}, where
+	}
+	r := &lg.ring
+	entries := l.work.entries[:0]
+	first := int(s.cursor.Ordinal - r.base.Ordinal)
+	for i, bytes := first, 0; i < r.n && bytes <= l.hub.cfg.FlushBytes; i++ {
+		e := r.at(i)
+		entries = append(entries, *e)
+		bytes += len(e.Body)
+	}
+	more := first+len(entries) < r.n
+	lg.mu.Unlock()
+
+	sp := l.frame(framing, lg.key, entries)
+	sp.full = sp.full || more
+	clear(entries)
+	l.work.entries = entries
+	if len(g.members) > 1 {
+		l.spans.put(k, sp, l.now)
+	}
+	return sp, inside
+}
+
+// pageSpan returns what the page in s's hand has for it.
+func (l *loop) pageSpan(s *sub, c *catchUp) (span, bool) {
+	page := c.page
+	taken := int(s.cursor.Ordinal - page.Position.Ordinal)
+	if taken >= len(page.Entries) {
+		return span{}, false
+	}
+	g := s.group
+	k := spanKey{log: g.log, framing: s.outlet.class.cfg.Framing, epoch: c.epoch, after: s.cursor}
+	if sp, ok := l.spans.get(&k, g.head); ok {
+		return sp, true
+	}
+	sp := l.frame(k.framing, g.log.key, page.Entries[taken:])
+	sp.full = true
+	if len(g.members) > 1 {
+		l.spans.put(k, sp, l.now)
+	}
+	return sp, true
+}
+
+// next returns what s gets next. If it must be read, that is begun.
+func (l *loop) next(s *sub) (span, whereabouts) {
+	o := s.outlet
+	paged := false
+	if c := o.catch; c != nil && c.sub == s {
+		if c.page == nil {
+			return span{}, current // being read
+		}
+		if sp, ok := l.pageSpan(s, c); ok {
+			return sp, inside
+		}
+		o.catch = nil
+		paged = true
+	}
+	if s.cursor == s.group.head && !s.stale && !s.group.over {
+		return span{}, current
+	}
+	sp, where := l.ringSpan(s)
+	switch {
+	case where == before && paged:
+		s.wants = true
+		l.startNext(o, s.next) // the others' turn first
+	case where == before:
+		l.startRead(s)
+	}
+	return sp, where
+}
+
+// flush gives an outlet what lies between its cursors and the heads, in one
+// write, and has it come again if that was too much for one.
+func (l *loop) flush(o *Outlet) {
+	if o.state != outletOpen || o.rest != nil || o.subs == nil {
+		return
+	}
+	if o.many != nil {
+		l.flushMany(o)
+		return
+	}
+	s := o.subs
+	sp, where := l.next(s)
+	switch where {
+	case past:
+		l.finish(s)
+	case inside:
+		s.cursor = sp.end
+		l.write(o, sp.bytes)
+		if sp.over {
+			l.finish(s)
+		} else if sp.full {
+			l.queue(o)
+		}
+	}
+}
+
+// flushMany is flush for several cursors: each gets its turn to be first.
+func (l *loop) flushMany(o *Outlet) {
+	w := &l.work
+	w.parts, w.finals = w.parts[:0], w.finals[:0]
+	m := o.many
+	m.last = l.now
+	total, again := 0, false
+	begin := m.turn
+	if begin == nil {
+		begin = o.subs
+	}
+	for s, first := begin, true; first || s != begin; first = false {
+		following := s.next
+		if following == nil {
+			following = o.subs
+		}
+		sp, where := l.next(s)
+		if where == inside && total > 0 && total+len(sp.bytes) > l.hub.cfg.FlushBytes {
+			again = true
+			m.turn = s
+			break
+		}
+		switch where {
+		case inside:
+			s.cursor = sp.end
+			w.parts = append(w.parts, sp)
+			total += len(sp.bytes)
+			again = again || sp.full
+			if sp.over {
+				w.finals = append(w.finals, s)
+			}
+			m.turn = following
+		case past:
+			w.finals = append(w.finals, s)
+		}
+		s = following
+	}
+	l.write(o, w.join(total))
+	for i, s := range w.finals {
+		w.finals[i] = nil
+		if o.state != outletEnded && s.outlet == o {
+			l.finish(s)
+		}
+	}
+	if again {
+		l.queue(o)
+	}
+	l.startNext(o, o.subs)
+}
+
+// join makes one buffer of the parts: a copy costs less than a further system
+// call. A single part stays shared.
+func (w *scratch) join(total int) []byte {
+	defer clear(w.parts)
+	switch len(w.parts) {
+	case 0:
+		return nil
+	case 1:
+		return w.parts[0].bytes
+	}
+	all := make([]byte, 0, total)
+	for i := range w.parts {
+		all = append(all, w.parts[i].bytes...)
+	}
+	return all
+}
+
+// finish is the end of a subscription whose final entry is written, or the
+// next thing to be.
+func (l *loop) finish(s *sub) {
+	o := s.outlet
+	if o == nil || o.state != outletOpen {
+		return
+	}
+	key, next := s.group.log.key, s.next
+	l.drop(s)
+	o.sink.Finished(key)
+	l.startNext(o, next)
+}

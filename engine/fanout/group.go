@@ -1,0 +1,129 @@
+package fanout
+
+// remove takes s out of the members, keeping those that had their turn in the
+// pass under way before those that have not.
+func (g *group) remove(s *sub) {
+	i, last := int(s.index), len(g.members)-1
+	if i < g.visited {
+		g.visited--
+		g.move(g.visited, i)
+		i = g.visited
+	}
+	g.move(last, i)
+	g.members[last] = nil
+	g.members = g.members[:last]
+	if n := cap(g.members); n > 64 && last < n/4 {
+		g.members = append(make([]*sub, 0, n/2), g.members...)
+	}
+}
+
+func (g *group) move(from, to int) {
+	g.members[to] = g.members[from]
+	g.members[to].index = uint32(to)
+}
+
+// schedule has a group whose log has moved gone through: at once if it was
+// quiet for the flush interval, else when the interval is over.
+func (l *loop) schedule(g *group) {
+	switch {
+	case g.dead || g.waiting:
+	case g.passing:
+		g.again = true
+	case l.hub.cfg.FlushInterval > 0 && g.last != 0 && l.now-g.last < int64(l.hub.cfg.FlushInterval):
+		g.waiting = true
+		l.pacer.addGroup(l, g, g.last+int64(l.hub.cfg.FlushInterval))
+	default:
+		g.passing = true
+		g.visited = -1
+		l.groups.push(g)
+	}
+}
+
+// pass visits some of the members; it puts the group back in the queue if
+// there are more.
+func (l *loop) pass(g *group) (visits int) {
+	if g.dead {
+		return 0
+	}
+	if g.visited < 0 {
+		g.visited = 0
+		if !l.look(g) {
+			return 0
+		}
+	}
+	l.now = l.hub.now()
+	for visits < passVisits && g.visited < len(g.members) {
+		s := g.members[g.visited]
+		g.visited++
+		visits++
+		l.visit(s)
+	}
+	if g.dead {
+		return visits
+	}
+	if g.visited < len(g.members) {
+		l.groups.push(g)
+		return visits
+	}
+	g.passing, g.visited = false, 0
+	if g.again {
+		g.again = false
+		l.schedule(g)
+	}
+	return visits
+}
+
+// look takes over what happened to the log. It reports false if the log has
+// failed, and the group with it.
+func (l *loop) look(g *group) bool {
+	lg := g.log
+	lg.mu.Lock()
+	g.told = false
+	err, epoch := lg.err, lg.epoch
+	head, over := lg.ring.last(), lg.ring.over()
+	lg.mu.Unlock()
+	if err != nil {
+		for len(g.members) > 0 {
+			s := g.members[len(g.members)-1]
+			o, next := s.outlet, s.next
+			l.drop(s)
+			o.sink.Failed(lg.key, err)
+			l.startNext(o, next)
+		}
+		return false
+	}
+	if epoch != g.epoch {
+		g.epoch = epoch
+		for _, s := range g.members {
+			s.stale, s.trusted = true, false
+		}
+	}
+	if head != g.head {
+		g.last = l.now
+	}
+	g.head, g.over = head, over
+	return true
+}
+
+// visit gives a member what there is, if it can take it now.
+func (l *loop) visit(s *sub) {
+	o := s.outlet
+	if o.rest != nil || o.state != outletOpen || o.runnable {
+		return // it comes by itself
+	}
+	if s.cursor == s.group.head && !s.stale && !s.group.over {
+		return
+	}
+	m := o.many
+	switch {
+	case m == nil:
+		s.group.last = l.now
+		l.flush(o)
+	case m.deferred:
+	case l.hub.cfg.FlushInterval > 0 && m.last != 0 && l.now-m.last < int64(l.hub.cfg.FlushInterval):
+		m.deferred = true
+		l.pacer.addOutlet(l, o, m.last+int64(l.hub.cfg.FlushInterval))
+	default:
+		l.queue(o)
+	}
+}

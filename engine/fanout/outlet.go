@@ -1,0 +1,151 @@
+package fanout
+
+import "sync/atomic"
+
+// Outlet is one subscriber's connection: a Sink and any number of cursors.
+// Its methods may be called from any goroutine, also from within a Sink's
+// methods; none blocks. What they write never lands inside an entry's bytes.
+// Byte slices handed to them must not be changed afterwards. After the
+// outlet's end they do nothing.
+//
+// Control bytes (openings, farewells, Send) wait while the sink is full; an
+// outlet for which more than 64 KiB of them wait ends with EndSlow.
+type Outlet struct {
+	loop *loop // for life
+	// told dedupes Writable: a signal is in the loop's mailbox.
+	told atomic.Bool
+
+	// Everything below belongs to the loop's goroutine.
+
+	state outletState
+	where clockList
+	// runnable says that the outlet is in the loop's run queue.
+	runnable bool
+
+	sink       Sink
+	class      *class
+	prev, next *Outlet // neighbours in one of the class's lists
+	at         int64   // last write, or while parked the last progress
+	subs       *sub    // the one followed last comes first
+	rest       *rest   // not nil while parked: what the sink has not taken
+	catch      *catchUp
+	many       *many // not nil since there were two subscriptions at once
+	one        sub   // the first subscription, so that it costs no allocation
+}
+
+type outletState uint8
+
+const (
+	outletOpen   outletState = iota
+	outletEnding             // End was called, bytes are still on their way
+	outletEnded
+)
+
+// sub is one cursor of an outlet on one log.
+type sub struct {
+	outlet *Outlet // nil while the place is free
+	group  *group
+	cursor ID
+	next   *sub // the outlet's next subscription
+	index  uint32
+	// stale says that the log was lost under the cursor: it must be read.
+	stale bool
+	// trusted says that a read has confirmed the cursor since the log was last
+	// lost; its ordinal alone tells then where it stands. A cursor of unknown
+	// origin is compared with the ring's ids as well.
+	trusted bool
+	// wants says that a read is needed and another one of the outlet is first.
+	wants bool
+}
+
+// many is what only an outlet with several subscriptions needs.
+type many struct {
+	turn     *sub  // where the next flush begins
+	last     int64 // time of the last flush
+	deferred bool
+}
+
+// rest is what a full sink has not taken: the tail of a shared buffer, then
+// control bytes that came since. While there is one, no entries are taken.
+type rest struct {
+	tail    []byte
+	control []byte
+}
+
+// Follow adds the log of key from the cursor on: opening first (may be nil),
+// then every entry after the cursor. If key is followed already, its cursor
+// moves. The cursor must be a position that exists in the log, or zero. A
+// cursor at the log's final entry gets Finished at once.
+func (o *Outlet) Follow(key string, after ID, opening []byte) {
+	o.loop.box.post(command{op: opFollow, outlet: o, key: key, after: after, bytes: opening})
+}
+
+// Unfollow drops key; farewell, if any, is written after the last of its
+// entries. Dropping what is not followed writes nothing.
+func (o *Outlet) Unfollow(key string, farewell []byte) {
+	o.loop.box.post(command{op: opUnfollow, outlet: o, key: key, bytes: farewell})
+}
+
+// Send writes p between entries, in the order of the calls.
+func (o *Outlet) Send(p []byte) {
+	o.loop.box.post(command{op: opSend, outlet: o, bytes: p})
+}
+
+// End drops all cursors, writes farewell after whatever is on its way, and
+// then ends the outlet with EndAsked. WriteTimeout is in force meanwhile.
+func (o *Outlet) End(farewell []byte) {
+	o.loop.box.post(command{op: opEnd, outlet: o, bytes: farewell})
+}
+
+// Writable tells that a full sink takes bytes again. A false alarm is harmless.
+func (o *Outlet) Writable() {
+	if !o.told.Swap(true) {
+		o.loop.box.post(command{op: opWritable, outlet: o})
+	}
+}
+
+// Gone tells that the peer is gone: the outlet ends with EndGone.
+func (o *Outlet) Gone() {
+	o.loop.box.post(command{op: opGone, outlet: o})
+}
+
+// find returns the subscription of key, or nil.
+func (o *Outlet) find(key string) *sub {
+	for s := o.subs; s != nil; s = s.next {
+		if s.group.log.key == key {
+			return s
+		}
+	}
+	return nil
+}
+
+// vacant returns a place for a new subscription.
+func (o *Outlet) vacant() *sub {
+	if o.one.outlet == nil {
+		return &o.one
+	}
+	return new(sub)
+}
+
+// link puts s first.
+func (o *Outlet) link(s *sub) {
+	s.next = o.subs
+	o.subs = s
+	if s.next != nil && o.many == nil {
+		o.many = new(many)
+	}
+}
+
+// unlink takes s out of the outlet's list.
+func (o *Outlet) unlink(s *sub) {
+	if m := o.many; m != nil && m.turn == s {
+		m.turn = s.next
+	}
+	for p := &o.subs; *p != nil; p = &(*p).next {
+		if *p == s {
+			*p = s.next
+			break
+		}
+	}
+	s.next = nil
+}

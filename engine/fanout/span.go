@@ -1,0 +1,120 @@
+package fanout
+
+// span is what lies between a cursor and a later position, as bytes of a
+// transport. It is shared by all outlets that stand at the cursor.
+type span struct {
+	bytes []byte
+	end   ID
+	over  bool // the final entry is in it
+	full  bool // bounded by FlushBytes or a page, not by the head
+}
+
+type spanKey struct {
+	log     *log
+	framing Framing
+	epoch   uint32
+	after   ID
+}
+
+// spanCache keeps the spans that others may want as well, for about a second:
+// those that follow one log write the same, and those that reconnect together
+// often stand at the same cursor.
+type spanCache struct {
+	hot     span // the one used last
+	hotKey  spanKey
+	spans   map[spanKey]span
+	order   queue[spanKey]
+	bytes   int
+	expiry  int64
+	touched bool
+}
+
+const (
+	spanCacheBytes = 4 << 20
+	spanCacheAge   = int64(1e9)
+)
+
+func (c *spanCache) init() {
+	c.spans = make(map[spanKey]span)
+	c.expiry = never
+}
+
+// get returns a span that begins at k. One that ended at the head of its time
+// is of use only if that is still the head.
+func (c *spanCache) get(k *spanKey, head ID) (span, bool) {
+	if c.hotKey == *k && (c.hot.full || c.hot.end == head) {
+		c.touched = true
+		return c.hot, true
+	}
+	s, ok := c.spans[*k]
+	if !ok || !s.full && s.end != head {
+		return span{}, false
+	}
+	c.touched = true
+	c.hotKey, c.hot = *k, s
+	return s, true
+}
+
+func (c *spanCache) put(k spanKey, s span, now int64) {
+	c.hotKey, c.hot = k, s
+	if old, ok := c.spans[k]; ok {
+		c.bytes -= len(old.bytes)
+	} else {
+		c.order.push(k)
+	}
+	c.spans[k] = s
+	c.bytes += len(s.bytes)
+	for c.bytes > spanCacheBytes && c.order.len() > 1 {
+		k := c.order.pop()
+		c.bytes -= len(c.spans[k].bytes)
+		delete(c.spans, k)
+	}
+	c.touched = true
+	if c.expiry == never {
+		c.expiry = now + spanCacheAge
+	}
+}
+
+// expire empties the cache when it was of no use for a while.
+func (c *spanCache) expire(now int64) {
+	if now < c.expiry {
+		return
+	}
+	if c.touched {
+		c.touched = false
+		c.expiry = now + spanCacheAge
+		return
+	}
+	*c = spanCache{}
+	c.init()
+}
+
+// scratch is memory that a loop uses again and again.
+type scratch struct {
+	entries []Entry
+	bytes   []byte
+	finals  []*sub
+	parts   []span
+}
+
+// frame encodes entries, as many as fit one write, into a buffer of their own.
+// full says that entries were left out.
+func (l *loop) frame(framing Framing, key string, entries []Entry) span {
+	var s span
+	buf := l.work.bytes[:0]
+	for i := range entries {
+		end := len(buf)
+		buf = framing.AppendEntry(buf, key, entries[i])
+		if len(buf) > l.hub.cfg.FlushBytes && i > 0 {
+			buf = buf[:end]
+			s.full = true
+			break
+		}
+		s.end, s.over = entries[i].ID, entries[i].Final
+	}
+	s.bytes = append(make([]byte, 0, len(buf)), buf...)
+	if cap(buf) <= 4*l.hub.cfg.FlushBytes {
+		l.work.bytes = buf
+	}
+	return s
+}
