@@ -1,0 +1,153 @@
+package fiberbridge
+
+import (
+	"errors"
+	"log/slog"
+	"strings"
+	"time"
+
+	"github.com/gofiber/fiber/v2"
+	"github.com/gofiber/fiber/v2/utils"
+
+	"github.com/taskbridge/taskbridge-fiber/engine"
+	"github.com/taskbridge/taskbridge-fiber/engine/fanout"
+)
+
+// SSE is the handler of Routes.SSE: the events of a task after a cursor, as
+// Server-Sent Events, until the task is over.
+//
+// The stream begins when the whole middleware chain is through; what any of it
+// set on the response, before or after, is in the head. A response that is no
+// longer an empty 200 by then is sent as it is, and no stream begins.
+func (b *Bridge) SSE(c *fiber.Ctx) error {
+	accept := joinHeader(c, fiber.HeaderAccept)
+	accepted, named := acceptsEventStream(accept)
+
+	auth, err := b.authenticate(c)
+	if err != nil {
+		return b.failStream(c, err, named)
+	}
+	after, err := sseCursor(c)
+	if err != nil {
+		return b.fail(c, err)
+	}
+	if !accepted {
+		return b.refuse(c, fiber.StatusNotAcceptable,
+			engine.NewError(engine.CodeInvalidRequest, "this resource is text/event-stream"))
+	}
+	place, err := b.streams.reserve()
+	if err != nil {
+		return b.failStream(c, err, named)
+	}
+	start, err := b.eng.Subscribe(c.UserContext(), auth, engine.SubscribeRequest{
+		TaskID: utils.CopyString(c.Params(taskParam)),
+		After:  after,
+	})
+	if err != nil {
+		place.cancel()
+		return b.failStream(c, err, named)
+	}
+	if start.Over {
+		place.cancel()
+		c.Set(fiber.HeaderCacheControl, "no-store")
+		return c.SendStatus(fiber.StatusNoContent)
+	}
+	setSSEHeaders(c)
+	if c.Method() == fiber.MethodHead {
+		place.cancel()
+		c.Response().Header.SetContentLength(-1)
+		return nil
+	}
+
+	s, http11 := b.streams, c.Request().Header.IsHTTP11()
+	s.takeOver(c, func(h *handover) { s.serveSSE(h, place, start, auth.ExpiresAt, http11) }, place.cancel)
+	return nil
+}
+
+// serveSSE runs when the middleware is through.
+func (s *streams) serveSSE(h *handover, place *ticket, start engine.Start, expires time.Time, http11 bool) {
+	heartbeat := s.cfg.SSE.Heartbeat
+	if s.cfg.SSE.DisableComment && s.cfg.SSE.DisableData {
+		heartbeat = 0
+	}
+	st := &sseStream{
+		taskID: start.Task.ID,
+		framing: sseFraming{
+			chunked: http11,
+			comment: !s.cfg.SSE.DisableComment,
+			data:    !s.cfg.SSE.DisableData,
+		},
+	}
+	st.init(s, st, expires, heartbeat)
+	head := appendSSEHead(nil, &h.ctx.Response, http11)
+	opening := st.framing.appendOpening(head[:len(head):len(head)], s.cfg.SSE.Retry)
+	var gap []byte
+	if start.Gap != nil {
+		gap = st.framing.AppendGap(nil, st.taskID, fanoutGap(*start.Gap))
+	}
+
+	st.outlet = s.hub.Open(st, fanout.OutletConfig{
+		Framing:      st.framing,
+		Heartbeat:    heartbeat,
+		WriteTimeout: s.cfg.Streams.WriteTimeout,
+	})
+	st.outlet.Send(opening)
+	if !s.enter(place, st) {
+		// The place lapsed, or the bridge began to drain.
+		st.cut()
+		h.answer(st.framing.appendClosing(head, st.taskID, closingDraining, s.retryAfter()))
+		return
+	}
+	st.outlet.Follow(st.taskID, fanout.ID(start.Position), gap)
+	if err := st.adopt(h); err != nil {
+		s.log.Warn("sse: connection cannot be taken over", slog.Any("error", err))
+		h.answer(st.framing.appendClosing(head, st.taskID, closingDraining, s.retryAfter()))
+	}
+}
+
+// failStream answers a request that gets no stream. A passing refusal must not
+// be an error status to an EventSource, which would never come back: it gets a
+// stream that says when to, and is cut.
+func (b *Bridge) failStream(c *fiber.Ctx, err error, named bool) error {
+	var e *engine.Error
+	if !named || c.Method() == fiber.MethodHead || !errors.As(err, &e) || !passing(httpStatus(e.Code)) {
+		return b.fail(c, err)
+	}
+	setSSEHeaders(c)
+	s, http11 := b.streams, c.Request().Header.IsHTTP11()
+	taskID := utils.CopyString(c.Params(taskParam))
+	retry := e.RetryAfter
+	if retry <= 0 {
+		retry = s.retryAfter()
+	} else {
+		retry += jitter(retry / 10)
+	}
+	s.takeOver(c, func(h *handover) {
+		f := sseFraming{chunked: http11}
+		h.answer(f.appendClosing(appendSSEHead(nil, &h.ctx.Response, http11), taskID, closingDraining, retry))
+	}, func() {})
+	return nil
+}
+
+// sseCursor finds where the client wants to go on: the Last-Event-ID header if
+// it is not empty, else the lastEventId query.
+func sseCursor(c *fiber.Ctx) (engine.EventID, error) {
+	headers := c.Request().Header.PeekAll("Last-Event-ID")
+	if len(headers) > 1 {
+		return engine.EventID{}, engine.NewError(engine.CodeInvalidRequest, "there is more than one Last-Event-ID header")
+	}
+	if len(headers) == 1 && len(headers[0]) > 0 {
+		return engine.ParseCursor(string(headers[0]))
+	}
+	return engine.ParseCursor(c.Query("lastEventId"))
+}
+
+// joinHeader returns all values of a list header as one list.
+func joinHeader(c *fiber.Ctx, name string) string {
+	values := c.Request().Header.PeekAll(name)
+	all := make([]string, len(values))
+	for i, v := range values {
+		all[i] = string(v)
+	}
+	return strings.Join(all, ",")
+}

@@ -1,0 +1,215 @@
+package fiberbridge
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/taskbridge/taskbridge-fiber/engine/fanout"
+	"github.com/taskbridge/taskbridge-fiber/fiberbridge/internal/socket"
+)
+
+// stream is what SSE and WebSocket streams share: a socket that an outlet
+// writes to, a place among the bridge's streams, and a life that ends.
+//
+// It ends in two steps. Somebody decides (beginEnd) and gives the outlet a
+// farewell; when the outlet is over it lets go of the socket (letGo). A peer
+// that goes away skips the first.
+type stream struct {
+	s    *streams
+	self subscriber
+	// outlet is set before anyone else sees the stream.
+	outlet *fanout.Outlet
+	// expires is when the credential does, by the wall clock; zero is never.
+	expires time.Time
+	// oldAt is when the stream reaches its maximum age; zero is never.
+	oldAt instant
+	// quick is how long sent bytes may stay unacknowledged while the peer
+	// takes what it gets: a vanished one is noticed by then.
+	quick time.Duration
+
+	sock atomic.Pointer[socket.Socket]
+	// parked says that the socket is full.
+	parked atomic.Bool
+
+	place int      // streams.mu guards it; -1 is no subscriber
+	slot  deadline // deadlines.mu guards it
+
+	mu sync.Mutex
+	// ending says that the end was decided; endBy when it is cut short.
+	ending bool
+	endBy  instant
+	// over says that the socket was let go of, or will be as it comes.
+	over, gracefully bool
+}
+
+// init fills in what does not depend on the transport.
+func (st *stream) init(s *streams, self subscriber, expires time.Time, heartbeat time.Duration) {
+	st.s, st.self, st.place = s, self, -1
+	st.expires = expires.Round(0) // a monotonic reading would not see the wall clock jump
+	if expires.IsZero() {
+		st.expires = time.Time{}
+	}
+	if age := s.cfg.Streams.MaxAge; age > 0 {
+		st.oldAt = s.deadlines.now() + instant(age-jitter(age/10))
+	}
+	st.quick = s.cfg.Streams.WriteTimeout
+	if heartbeat > 0 && heartbeat < st.quick {
+		st.quick = heartbeat
+	}
+}
+
+func (st *stream) base() *stream       { return st }
+func (st *stream) deadline() *deadline { return &st.slot }
+
+// adopt gives the stream its connection. On an error the connection is still
+// the caller's and nothing was written to it.
+func (st *stream) adopt(h *handover) error {
+	sock, err := st.s.group.Adopt(h.conn, h.pending(), st.self)
+	if err != nil {
+		st.outlet.Gone()
+		st.letGo(false)
+		st.s.leave(st.self)
+		return err
+	}
+	sock.SetUserTimeout(st.quick)
+	st.mu.Lock()
+	st.sock.Store(sock)
+	over, gracefully := st.over, st.gracefully
+	st.mu.Unlock()
+	if over { // before there was a socket to let go of, or a place to leave
+		release(sock, gracefully)
+		st.s.leave(st.self)
+	} else {
+		st.outlet.Writable()
+		if at := st.self.check(st.s.deadlines.now(), time.Now().Round(0)); at > 0 {
+			st.s.deadlines.set(st.self, at)
+		}
+	}
+	if !sock.Taken() {
+		<-sock.Done()
+	}
+	return nil
+}
+
+// TryWrite is fanout.Sink's.
+func (st *stream) TryWrite(p []byte) (int, error) {
+	sock := st.sock.Load()
+	if sock == nil { // adopt calls Writable
+		return 0, nil
+	}
+	n, err := sock.TryWrite(p)
+	if err != nil {
+		return n, err
+	}
+	if full := n < len(p); full != st.parked.Load() {
+		st.parked.Store(full)
+		if full {
+			// A shut window is a slow reader's right for WriteTimeout.
+			sock.SetUserTimeout(st.s.cfg.Streams.WriteTimeout)
+		} else {
+			sock.SetUserTimeout(st.quick)
+			st.self.resumed()
+		}
+	}
+	return n, nil
+}
+
+// beginEnd decides that the stream ends. It reports false if that was decided
+// before. limit is how long the rest may take.
+func (st *stream) beginEnd(limit time.Duration) bool {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	return st.beginEndLocked(limit)
+}
+
+func (st *stream) beginEndLocked(limit time.Duration) bool {
+	if st.ending || st.over {
+		return false
+	}
+	st.ending = true
+	st.endBy = st.s.deadlines.now() + instant(limit)
+	st.s.deadlines.set(st.self, st.endBy)
+	return true
+}
+
+// cut ends the stream as it stands.
+func (st *stream) cut() {
+	st.outlet.Gone()
+	st.letGo(false)
+}
+
+// letGo closes the socket, after what was written if gracefully, and gives the
+// stream's place back. Only the first call counts.
+func (st *stream) letGo(gracefully bool) {
+	st.mu.Lock()
+	if st.over {
+		st.mu.Unlock()
+		return
+	}
+	st.over, st.gracefully = true, gracefully
+	sock := st.sock.Load()
+	st.mu.Unlock()
+	if sock != nil {
+		release(sock, gracefully)
+		st.s.leave(st.self)
+	}
+}
+
+// isOver reports whether the socket was let go of.
+func (st *stream) isOver() bool {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	return st.over
+}
+
+// checkLife ends a stream whose time is over: a credential that expired, the
+// maximum age, or an end that takes too long. It returns when to look again.
+func (st *stream) checkLife(now instant, wall time.Time, expired func()) instant {
+	st.mu.Lock()
+	over, ending, endBy := st.over, st.ending, st.endBy
+	st.mu.Unlock()
+	switch {
+	case over:
+		return 0
+	case ending && now >= endBy:
+		st.cut()
+		return 0
+	case ending:
+		return endBy
+	}
+	var next instant
+	if !st.expires.IsZero() {
+		left := st.expires.Sub(wall)
+		if left <= 0 {
+			expired()
+			return now + instant(farewellTime)
+		}
+		next = now + instant(min(left, 24*time.Hour))
+	}
+	if st.oldAt > 0 {
+		if now >= st.oldAt {
+			st.self.endFor(closingMaxAge, st.s.retryAfter())
+			return now + instant(farewellTime)
+		}
+		next = sooner(next, st.oldAt)
+	}
+	return next
+}
+
+// release closes sock.
+func release(sock *socket.Socket, gracefully bool) {
+	if gracefully {
+		sock.CloseGracefully(lingerTime)
+	} else {
+		sock.Close()
+	}
+}
+
+// sooner returns the earlier of two instants, of which zero is never.
+func sooner(a, b instant) instant {
+	if a == 0 || b != 0 && b < a {
+		return b
+	}
+	return a
+}

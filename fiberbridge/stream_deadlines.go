@@ -1,0 +1,191 @@
+package fiberbridge
+
+import (
+	"container/heap"
+	"sync"
+	"time"
+)
+
+// instant is a monotonic time, counted from when the bridge began.
+type instant time.Duration
+
+// timed is something with a next moment to look at.
+type timed interface {
+	deadline() *deadline
+	// check does what is due and returns when to look again; zero is never.
+	// It may be called too early.
+	check(now instant, wall time.Time) instant
+}
+
+// deadline is a timed's place in the heap. deadlines.mu guards it.
+type deadline struct {
+	at    instant
+	index int // from 1; zero is not in the heap, gone never will be again
+}
+
+// gone is the index of a deadline that was dropped.
+const gone = -1
+
+// lookAgain bounds the sweeper's sleep while anything is due at some time, so
+// that a jump of the wall clock, which timers do not see, is noticed: the
+// expiry of a credential is a wall-clock time.
+const lookAgain = 500 * time.Millisecond
+
+// deadlines looks after the due times of all streams of a bridge with one
+// goroutine.
+type deadlines struct {
+	begin time.Time
+	wake  chan struct{}
+	stop  chan struct{}
+	done  chan struct{}
+	once  sync.Once
+
+	mu   sync.Mutex
+	heap timedHeap
+}
+
+func newDeadlines() *deadlines {
+	d := &deadlines{
+		begin: time.Now(),
+		wake:  make(chan struct{}, 1),
+		stop:  make(chan struct{}),
+		done:  make(chan struct{}),
+	}
+	go d.run()
+	return d
+}
+
+func (d *deadlines) now() instant { return instant(time.Since(d.begin)) }
+
+// set has t looked at no later than at.
+func (d *deadlines) set(t timed, at instant) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	slot := t.deadline()
+	switch {
+	case slot.index == gone:
+		return
+	case slot.index == 0:
+		slot.at = at
+		heap.Push(&d.heap, t)
+	case at < slot.at:
+		slot.at = at
+		heap.Fix(&d.heap, slot.index-1)
+	default:
+		return
+	}
+	if slot.index == 1 {
+		select {
+		case d.wake <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// drop forgets t for good. A check under way is not waited for.
+func (d *deadlines) drop(t timed) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if i := t.deadline().index; i > 0 {
+		heap.Remove(&d.heap, i-1)
+	}
+	t.deadline().index = gone
+}
+
+// close ends the sweeper and waits for it.
+func (d *deadlines) close() {
+	d.once.Do(func() { close(d.stop) })
+	<-d.done
+}
+
+func (d *deadlines) run() {
+	defer close(d.done)
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	wallAtBegin := time.Now().Round(0)
+	monoAtBegin := d.now()
+	for {
+		wall, now := time.Now().Round(0), d.now()
+		jump := wall.Sub(wallAtBegin) - time.Duration(now-monoAtBegin)
+		wallAtBegin, monoAtBegin = wall, now
+		if jump.Abs() > lookAgain {
+			now = d.all(now, wall)
+		}
+		d.due(now, wall)
+
+		var sleep <-chan time.Time
+		if next, any := d.next(); any {
+			timer.Reset(min(max(time.Duration(next-d.now()), 0), lookAgain))
+			sleep = timer.C
+		}
+		select {
+		case <-sleep:
+		case <-d.wake:
+		case <-d.stop:
+			return
+		}
+	}
+}
+
+func (d *deadlines) next() (at instant, any bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if len(d.heap) == 0 {
+		return 0, false
+	}
+	return d.heap[0].deadline().at, true
+}
+
+// due checks everything whose time has come.
+func (d *deadlines) due(now instant, wall time.Time) {
+	for {
+		d.mu.Lock()
+		if len(d.heap) == 0 || d.heap[0].deadline().at > now {
+			d.mu.Unlock()
+			return
+		}
+		t := heap.Pop(&d.heap).(timed)
+		d.mu.Unlock()
+		if at := t.check(now, wall); at > 0 {
+			d.set(t, max(at, now+1))
+		}
+	}
+}
+
+// all makes everything due now.
+func (d *deadlines) all(now instant, _ time.Time) instant {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, t := range d.heap {
+		t.deadline().at = now // all alike: still a heap
+	}
+	return now
+}
+
+// timedHeap is a heap by deadline.at; see container/heap.
+type timedHeap []timed
+
+func (h timedHeap) Len() int           { return len(h) }
+func (h timedHeap) Less(i, j int) bool { return h[i].deadline().at < h[j].deadline().at }
+func (h timedHeap) Swap(i, j int) {
+	h[i], h[j] = h[j], h[i]
+	h[i].deadline().index = i + 1
+	h[j].deadline().index = j + 1
+}
+
+// Push is for container/heap.
+func (h *timedHeap) Push(x any) {
+	t := x.(timed)
+	*h = append(*h, t)
+	t.deadline().index = len(*h)
+}
+
+// Pop is for container/heap.
+func (h *timedHeap) Pop() any {
+	old := *h
+	t := old[len(old)-1]
+	old[len(old)-1] = nil
+	*h = old[:len(old)-1]
+	t.deadline().index = 0
+	return t
+}

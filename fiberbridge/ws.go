@@ -1,0 +1,150 @@
+package fiberbridge
+
+import (
+	"errors"
+	"log/slog"
+	"runtime/debug"
+
+	"github.com/gofiber/contrib/websocket"
+	"github.com/gofiber/fiber/v2"
+	"github.com/valyala/fasthttp"
+
+	"github.com/taskbridge/taskbridge-fiber/engine"
+	"github.com/taskbridge/taskbridge-fiber/engine/fanout"
+	"github.com/taskbridge/taskbridge-fiber/fiberbridge/internal/wsproto"
+)
+
+// door is what the handler of a WebSocket request leaves for the upgraded
+// connection, among the request's locals.
+type door struct {
+	ctx   *fasthttp.RequestCtx
+	auth  engine.AuthContext
+	place *ticket
+	// refusal closes the socket at once, with its code, if it is not zero.
+	refusal int
+	reason  string
+}
+
+const doorLocal = "taskbridge.door"
+
+// WebSocket is the handler of Routes.WebSocket: a client subscribes to tasks
+// with frames, and gets their events, one a frame.
+//
+// What can be told to a browser's script only by a close code is told that
+// way: a request without authentication is upgraded and closed with 1008, one
+// that comes while the bridge is full or draining with 1013.
+func (b *Bridge) WebSocket(c *fiber.Ctx) error {
+	header := &c.Request().Header
+	if !websocket.IsWebSocketUpgrade(c) || c.Method() != fiber.MethodGet {
+		c.Set(fiber.HeaderUpgrade, "websocket")
+		c.Set(fiber.HeaderConnection, fiber.HeaderUpgrade)
+		return b.refuse(c, fiber.StatusUpgradeRequired,
+			engine.NewError(engine.CodeInvalidRequest, "this resource is a WebSocket"))
+	}
+	if string(header.Peek("Sec-WebSocket-Version")) != "13" {
+		c.Set("Sec-WebSocket-Version", "13")
+		return b.refuse(c, fiber.StatusUpgradeRequired,
+			engine.NewError(engine.CodeInvalidRequest, "the WebSocket version must be 13"))
+	}
+	if len(header.Peek("Sec-WebSocket-Key")) == 0 {
+		return b.fail(c, engine.NewError(engine.CodeInvalidRequest, "Sec-WebSocket-Key is missing"))
+	}
+	if !originAllowed(c.Get(fiber.HeaderOrigin), c.Hostname(), b.cfg.WebSocket.Origins) {
+		return b.refuse(c, fiber.StatusForbidden,
+			engine.NewError(engine.CodeInvalidRequest, "the origin may not connect"))
+	}
+	if hijackLost(c) {
+		return b.fail(c, engine.NewError(engine.CodeInternal, "").WithCause(errors.New(
+			"this version of fasthttp drops the upgrade of connections that are not kept alive: "+
+				"switch DisableKeepalive off, or use the fasthttp that go.mod of taskbridge asks for")))
+	}
+
+	d := &door{ctx: c.Context()}
+	var err error
+	if d.auth, err = b.authenticate(c); err == nil {
+		d.place, err = b.streams.reserve()
+	}
+	if err != nil {
+		d.refusal, d.reason = b.closeCode(c, err)
+	}
+	c.Locals(doorLocal, d)
+	if err := b.streams.upgrade(c); err != nil {
+		d.cancel()
+		return b.fail(c, engine.NewError(engine.CodeInvalidRequest, "not a WebSocket handshake"))
+	}
+	// The head leaves with the connection: it is final only when the middleware
+	// is through, and with DisableKeepalive fasthttp would stop after it.
+	c.Context().HijackSetNoResponse(true)
+	return nil
+}
+
+// closeCode says how a refusal is told to a client that is connected.
+func (b *Bridge) closeCode(c *fiber.Ctx, err error) (int, string) {
+	e := b.classify(c, err)
+	return refusalCode(e), e.Message
+}
+
+// refusalCode is the one table from refusals to close codes.
+func refusalCode(e *engine.Error) int {
+	switch status := httpStatus(e.Code); {
+	case passing(status):
+		return wsproto.CloseTryLater
+	case status >= fiber.StatusInternalServerError:
+		return wsproto.CloseInternal
+	}
+	return wsproto.ClosePolicy
+}
+
+func (d *door) cancel() {
+	if d.place != nil {
+		d.place.cancel()
+	}
+}
+
+// newUpgrade makes the handler that upgrades. Origins are checked before, and
+// compression stays off: frames are shared, and read without it.
+func newUpgrade(s *streams) fiber.Handler {
+	return websocket.New(func(conn *websocket.Conn) {
+		d, ok := conn.Locals(doorLocal).(*door)
+		if !ok { // the locals are ours
+			return
+		}
+		conn.Locals(doorLocal, nil) // contrib keeps the map in a pool
+		h := &handover{s: s, ctx: d.ctx, conn: d.ctx.Conn(), buffered: conn.NetConn()}
+		h.run(fiber.StatusSwitchingProtocols, func(h *handover) { s.serveWebSocket(h, d) }, d.cancel)
+	}, websocket.Config{
+		Origins: []string{"*"},
+		RecoverHandler: func(*websocket.Conn) {
+			if r := recover(); r != nil {
+				s.log.Error("websocket: panic after the upgrade",
+					slog.Any("panic", r), slog.String("stack", string(debug.Stack())))
+			}
+		},
+	})
+}
+
+// serveWebSocket runs when the middleware is through.
+func (s *streams) serveWebSocket(h *handover, d *door) {
+	head := appendUpgradeHead(nil, &h.ctx.Response)
+	if d.refusal != 0 {
+		d.cancel()
+		h.answer(wsproto.AppendClose(head, d.refusal, d.reason))
+		return
+	}
+	w := newWSStream(s, d.auth)
+	w.outlet = s.hub.Open(w, fanout.OutletConfig{
+		Framing:      wsFraming{},
+		Heartbeat:    s.cfg.WebSocket.Heartbeat,
+		WriteTimeout: s.cfg.Streams.WriteTimeout,
+	})
+	w.outlet.Send(head[:len(head):len(head)])
+	if !s.enter(d.place, w) {
+		w.cut()
+		h.answer(wsproto.AppendClose(head, wsproto.CloseTryLater, "the server is shutting down"))
+		return
+	}
+	if err := w.adopt(h); err != nil {
+		s.log.Warn("websocket: connection cannot be taken over", slog.Any("error", err))
+		h.answer(wsproto.AppendClose(head, wsproto.CloseTryLater, "no room"))
+	}
+}

@@ -1,0 +1,237 @@
+package fiberbridge
+
+import (
+	"errors"
+	"log/slog"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/taskbridge/taskbridge-fiber/engine"
+	"github.com/taskbridge/taskbridge-fiber/fiberbridge/internal/wsproto"
+)
+
+// wsStream is one WebSocket: any number of tasks, each from a cursor on.
+//
+// Frames are read where the socket's loop brings them (Readable), answered in
+// their order by the command pool (ws_subscribe.go), and it ends with a close
+// handshake or a cut (ws_close.go).
+type wsStream struct {
+	stream
+	auth   engine.AuthContext
+	reader wsproto.Reader // used by Readable only
+	// pong is what Readable answers pings with; used by it only.
+	pong []byte
+	// heard is when the peer last gave a sign of life (an instant).
+	heard atomic.Int64
+
+	// Everything below is guarded by stream.mu. Outlet's methods are called
+	// with it held, so that what is decided and what is written agree.
+
+	queue []wsItem
+	// busy says that the stream is in the command pool or waits for room.
+	busy, waiting bool
+
+	first string   // the task that was followed first
+	tasks []string // what is followed
+	ended []string // what came to its end and has not been told
+	// several says that there were two tasks, or an unsubscribe: from then on
+	// the end of one is told by a frame.
+	several bool
+
+	subscribeBy instant // zero once a subscription was confirmed
+	idleSince   instant // zero while something is followed
+	pingAt      instant // when a ping was sent that nothing answered; or zero
+
+	closing wsClosing
+}
+
+// wsItem is one frame of the client to be worked on: a command, or why it is
+// none.
+type wsItem struct {
+	cmd  wsCommand
+	code int
+	why  string
+}
+
+var _ subscriber = (*wsStream)(nil)
+
+func newWSStream(s *streams, auth engine.AuthContext) *wsStream {
+	w := &wsStream{auth: auth}
+	w.init(s, w, auth.ExpiresAt, s.cfg.WebSocket.Heartbeat)
+	w.reader.MaxMessage = s.cfg.WebSocket.MessageBytes
+	now := s.deadlines.now()
+	w.heard.Store(int64(now))
+	w.subscribeBy = now + instant(s.cfg.WebSocket.SubscribeTimeout)
+	return w
+}
+
+// Readable is socket.Handler's.
+func (w *wsStream) Readable(p []byte) {
+	w.heard.Store(int64(w.s.deadlines.now()))
+	err := w.reader.Feed(p, w)
+	if w.pong != nil {
+		// Of several pings the last may be answered alone (RFC 6455, 5.5.3). A
+		// peer that takes nothing gets no answers to keep.
+		if !w.parked.Load() {
+			w.outlet.Send(w.pong)
+		}
+		w.pong = nil
+	}
+	var violation *wsproto.CloseError
+	if errors.As(err, &violation) {
+		w.push(wsItem{code: violation.Code, why: violation.Reason})
+	}
+}
+
+// Text is wsproto.Receiver's.
+func (w *wsStream) Text(p []byte) {
+	cmd, err := parseCommand(p)
+	if err != nil {
+		w.push(wsItem{code: wsproto.ClosePolicy, why: err.Error()})
+		w.reader.Stop()
+		return
+	}
+	w.push(wsItem{cmd: cmd})
+}
+
+// Ping is wsproto.Receiver's.
+func (w *wsStream) Ping(p []byte) { w.pong = wsproto.AppendPong(nil, p) }
+
+// Pong is wsproto.Receiver's; Readable has noted the sign of life.
+func (w *wsStream) Pong([]byte) {}
+
+// push queues a frame. A client may send all its subscriptions at once, and
+// not much more than that before they are answered.
+func (w *wsStream) push(item wsItem) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	switch {
+	case w.ending || w.over:
+	case len(w.queue) >= 64+w.s.cfg.WebSocket.MaxSubscriptions:
+		w.queue = nil
+		w.closeLocked(wsproto.ClosePolicy, "too many frames at once", farewellTime)
+	default:
+		w.queue = append(w.queue, item)
+		if !w.busy {
+			w.busy = true
+			w.s.commands.add(w)
+		}
+	}
+}
+
+// Writable is socket.Handler's. Room in the buffer means that the peer has
+// taken something: a sign of life.
+func (w *wsStream) Writable() {
+	w.heard.Store(int64(w.s.deadlines.now()))
+	w.outlet.Writable()
+}
+
+// resumed is called when the socket takes bytes again.
+func (w *wsStream) resumed() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.waiting {
+		w.waiting = false
+		w.s.commands.add(w)
+	}
+}
+
+// Finished is fanout.Sink's.
+func (w *wsStream) Finished(key string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if i := slices.Index(w.tasks, key); i >= 0 {
+		w.tasks = slices.Delete(w.tasks, i, i+1)
+		w.ended = append(w.ended, key)
+		w.settle()
+	}
+}
+
+// Failed is fanout.Sink's. It cuts: the client comes back, and is told what is
+// wrong when it subscribes.
+func (w *wsStream) Failed(key string, err error) {
+	w.s.log.Debug("websocket: log cannot be read", slog.String("taskId", key), slog.Any("error", err))
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.beginEndLocked(farewellTime) {
+		w.outlet.End(nil)
+	}
+}
+
+// settle tells of what has come to its end. A client whose further frames wait
+// is not done yet: what they ask for decides how it is told. mu is held.
+func (w *wsStream) settle() {
+	if w.busy || w.ending {
+		return
+	}
+	if !w.several {
+		if len(w.ended) > 0 && len(w.tasks) == 0 {
+			// A slow reader still has the rest to take.
+			w.closeLocked(wsproto.CloseNormal, "", 10*w.s.cfg.Streams.WriteTimeout)
+		}
+		w.ended = nil
+		return
+	}
+	for _, task := range w.ended {
+		w.outlet.Send(appendEnded(nil, task, endedTerminal))
+	}
+	w.ended = nil
+	if len(w.tasks) == 0 && w.idleSince == 0 && w.subscribeBy == 0 {
+		w.idleSince = w.s.deadlines.now()
+		w.s.deadlines.set(w, w.idleSince+instant(w.s.cfg.WebSocket.IdleTimeout))
+	}
+}
+
+// check looks after the stream's times.
+func (w *wsStream) check(now instant, wall time.Time) instant {
+	next := w.checkLife(now, wall, w.expired)
+	w.mu.Lock()
+	at, silent := w.checkLocked(now)
+	w.mu.Unlock()
+	if silent {
+		w.cut()
+		return 0
+	}
+	return sooner(next, at)
+}
+
+// checkLocked returns when to look again; silent says that the peer is gone.
+func (w *wsStream) checkLocked(now instant) (next instant, silent bool) {
+	cfg := &w.s.cfg.WebSocket
+	if w.over || w.ending {
+		return 0, false // checkLife sees to the end
+	}
+	if w.subscribeBy > 0 {
+		if now >= w.subscribeBy {
+			w.closeLocked(wsproto.ClosePolicy, "no subscribe frame came in time", farewellTime)
+			return w.endBy, false
+		}
+		next = w.subscribeBy
+	}
+	if w.idleSince > 0 {
+		at := w.idleSince + instant(cfg.IdleTimeout)
+		if now >= at && !w.busy {
+			w.closeLocked(wsproto.CloseNormal, "nothing is followed", farewellTime)
+			return w.endBy, false
+		}
+		next = sooner(next, max(at, now+instant(10*time.Millisecond)))
+	}
+	heard := instant(w.heard.Load())
+	if w.pingAt > 0 && heard < w.pingAt && !w.parked.Load() {
+		at := w.pingAt + instant(cfg.PongTimeout)
+		return sooner(next, at), now >= at
+	}
+	// While the peer takes nothing, a ping would wait behind what it has not
+	// taken; WriteTimeout rules then.
+	w.pingAt = 0
+	at := heard + instant(cfg.Heartbeat)
+	if now >= at {
+		at = now + instant(cfg.PongTimeout)
+		if !w.parked.Load() {
+			w.pingAt = now
+			w.outlet.Send(wsproto.AppendPing(nil, nil))
+		}
+	}
+	return sooner(next, at), false
+}
