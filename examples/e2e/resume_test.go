@@ -1,0 +1,96 @@
+package e2e
+
+import (
+	"testing"
+	"time"
+)
+
+func TestCutAndReconnect(t *testing.T) {
+	host := startHost(t)
+	for _, transport := range everyTransport {
+		t.Run(transport, func(t *testing.T) {
+			p := openTab(t, host.url)
+			p.start(transport, "tokens", map[string]any{"count": 150, "intervalMs": 20})
+			p.waitEvents(20)
+			p.press("cut")
+			p.waitConnection("cut")
+			seen := p.view()
+			eventually(t, "the task goes on without the page", func() bool {
+				return lastOrdinal(t, host.url, seen.TaskID) >= seen.Events+20
+			})
+			if now := p.view(); now.Events > seen.Events+1 { // one batch may have been on its way to the view
+				t.Errorf("%d events when it was cut, %d now", seen.Events, now.Events)
+			}
+			p.press("reconnect")
+			p.waitStatus("COMPLETED")
+			if v := p.wholeLog(152); v.Reconnects != 1 || v.Repeats != 0 || v.Gaps != 0 {
+				t.Errorf("%d reconnects, %d repeats, %d gaps", v.Reconnects, v.Repeats, v.Gaps)
+			}
+		})
+	}
+}
+
+func TestReconnectAfterTheEnd(t *testing.T) {
+	host := startHost(t)
+	for _, transport := range everyTransport {
+		t.Run(transport, func(t *testing.T) {
+			p := openTab(t, host.url)
+			p.start(transport, "tokens", map[string]any{"count": 30, "intervalMs": 20})
+			p.waitEvents(5)
+			p.press("cut")
+			taskID := p.view().TaskID
+			eventually(t, "the task ends", func() bool { return lastOrdinal(t, host.url, taskID) == 32 })
+			p.press("reconnect")
+			p.waitStatus("COMPLETED")
+			p.waitConnection("ended")
+			p.wholeLog(32)
+		})
+	}
+}
+
+// A network that breaks: the page comes back by itself and misses nothing.
+func TestConnectionsThatBreak(t *testing.T) {
+	host := startHost(t)
+	for _, transport := range everyTransport {
+		t.Run(transport, func(t *testing.T) {
+			g := startGate(t, host.url)
+			p := openTab(t, g.url)
+			p.start(transport, "tokens", map[string]any{"count": 300, "intervalMs": 20})
+			for cut := 1; cut <= 2; cut++ {
+				p.waitConnection("live")
+				p.waitEvents(25 * cut)
+				before := p.view().Reconnects
+				g.sever()
+				eventually(t, "the page comes back", func() bool { return p.view().Reconnects > before })
+			}
+			p.waitStatus("COMPLETED")
+			p.waitConnection("ended")
+			if v := p.wholeLog(302); v.Gaps != 0 {
+				t.Errorf("%d gaps", v.Gaps)
+			}
+		})
+	}
+}
+
+// A host that drains tells its streams when to come back, and cuts them.
+func TestDrainIsAnnounced(t *testing.T) {
+	for _, transport := range []string{"websocket", "sse"} {
+		t.Run(transport, func(t *testing.T) {
+			host := startHost(t, "-drain", "6s")
+			p := openTab(t, host.url)
+			p.start(transport, "stall", nil)
+			p.waitStatus("RUNNING")
+			host.drain(t)
+			p.wait(`Array.from(document.querySelectorAll("#log li[data-kind=note]")).some((li) => li.textContent.includes("server_draining"))`)
+			p.wait(`["retrying", "connecting"].includes(document.getElementById("connection").dataset.state)`)
+			select {
+			case <-host.exited:
+			case <-time.After(patience):
+				t.Fatal("the host does not exit")
+			}
+			if code := host.cmd.ProcessState.ExitCode(); code != 0 {
+				t.Errorf("exit code %d", code)
+			}
+		})
+	}
+}

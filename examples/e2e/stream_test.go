@@ -1,0 +1,165 @@
+package e2e
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/coder/websocket"
+)
+
+// arrived is a task's event, or a notice, and when it came.
+type arrived struct {
+	Type      string
+	EventID   string
+	CreatedAt time.Time
+	notice    string // the SSE event's name: "gap", "closing"
+	data      string
+	at        time.Time
+}
+
+func (a arrived) terminal() bool {
+	return a.Type == "TASK_COMPLETED" || a.Type == "TASK_FAILED" || a.Type == "TASK_CANCELLED"
+}
+
+// readSSE follows a task until its stream ends. err is nil if that was a clean
+// end, as the end of a task is; heartbeats are left out.
+func readSSE(t *testing.T, address string) (status int, events []arrived, err error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	request.Header.Set("Accept", "text/event-stream")
+	response, err := client.Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	lines := bufio.NewReader(response.Body)
+	var notice string
+	for {
+		line, err := lines.ReadString('\n')
+		if errors.Is(err, io.EOF) {
+			return response.StatusCode, events, nil
+		}
+		if err != nil {
+			return response.StatusCode, events, err
+		}
+		line = strings.TrimSuffix(line, "\n")
+		if name, ok := strings.CutPrefix(line, "event: "); ok {
+			notice = name
+		} else if data, ok := strings.CutPrefix(line, "data: "); ok {
+			if e := parse(t, data, notice); e.Type != "HEARTBEAT" || notice != "" {
+				events = append(events, e)
+			}
+			notice = ""
+		}
+	}
+}
+
+func parse(t *testing.T, data, notice string) arrived {
+	t.Helper()
+	e := arrived{notice: notice, data: data, at: time.Now()}
+	if err := json.Unmarshal([]byte(data), &e); err != nil {
+		t.Fatalf("%v: %s", err, data)
+	}
+	return e
+}
+
+// readWebSocket follows a task until its socket ends.
+func readWebSocket(t *testing.T, base, taskID, origin string) (events []arrived, end websocket.StatusCode) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	conn, response, err := dial(ctx, base, origin)
+	if err != nil {
+		t.Fatalf("%v: %+v", err, response)
+	}
+	defer conn.CloseNow()
+	subscribe, err := json.Marshal(map[string]string{"action": "subscribe", "taskId": taskID})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := conn.Write(ctx, websocket.MessageText, subscribe); err != nil {
+		t.Fatal(err)
+	}
+	for {
+		_, data, err := conn.Read(ctx)
+		if err != nil {
+			return events, websocket.CloseStatus(err)
+		}
+		if e := parse(t, string(data), ""); e.Type != "SUBSCRIPTION_CONFIRMED" && e.Type != "HEARTBEAT" {
+			events = append(events, e)
+		}
+	}
+}
+
+// dial opens a WebSocket as alice; an empty origin sends none.
+func dial(ctx context.Context, base, origin string) (*websocket.Conn, *http.Response, error) {
+	header := http.Header{}
+	if origin != "" {
+		header.Set("Origin", origin)
+	}
+	return websocket.Dial(ctx, base+"/api/v1/tasks/ws?access_token=alice", &websocket.DialOptions{HTTPClient: client, HTTPHeader: header})
+}
+
+// readPolls polls a task to its end.
+func readPolls(t *testing.T, base, taskID string) (events []arrived) {
+	t.Helper()
+	after := ""
+	for {
+		var page struct {
+			Events           []json.RawMessage
+			NextAfterEventID *string
+		}
+		q := url.Values{"waitTimeoutMs": {"20000"}, "afterEventId": {after}}
+		call(t, http.MethodGet, base+"/api/v1/tasks/"+taskID+"/events?"+q.Encode(), nil, http.StatusOK, &page)
+		for _, raw := range page.Events {
+			events = append(events, parse(t, string(raw), ""))
+		}
+		if page.NextAfterEventID != nil {
+			after = *page.NextAfterEventID
+		}
+		if len(events) > 0 && events[len(events)-1].terminal() {
+			return events
+		}
+	}
+}
+
+// dense checks that these are events from to to, each once, in order.
+func dense(t *testing.T, events []arrived, from, to int) {
+	t.Helper()
+	next := from
+	for _, e := range events {
+		if e.notice != "" {
+			continue
+		}
+		if ordinal(e.EventID) != next {
+			t.Fatalf("event %d was due, %s came", next, e.EventID)
+		}
+		next++
+	}
+	if next != to+1 {
+		t.Fatalf("events %d to %d, want up to %d", from, next-1, to)
+	}
+}
+
+// prompt checks that events came as they were made, not in one heap at the end.
+func prompt(t *testing.T, events []arrived) {
+	t.Helper()
+	for _, e := range events {
+		if late := e.at.Sub(e.CreatedAt); late > time.Second {
+			t.Errorf("%s came %s late", e.EventID, late)
+		}
+	}
+}

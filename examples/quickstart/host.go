@@ -1,0 +1,106 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+
+	"github.com/gofiber/fiber/v2"
+	"github.com/gofiber/fiber/v2/middleware/cors"
+	"github.com/gofiber/fiber/v2/middleware/recover"
+	"github.com/gofiber/fiber/v2/middleware/requestid"
+
+	"github.com/taskbridge/taskbridge-fiber/engine"
+	"github.com/taskbridge/taskbridge-fiber/engine/fanout"
+	"github.com/taskbridge/taskbridge-fiber/engine/localexec"
+	"github.com/taskbridge/taskbridge-fiber/engine/memstore"
+	"github.com/taskbridge/taskbridge-fiber/fiberbridge"
+)
+
+// bodyLimit is Fiber's limit for a whole request. It lies above the library's
+// limits for uploads (32 MiB in all), so that those give the answer.
+const bodyLimit = 40 << 20
+
+// workers is how many tasks run at once. Nearly all of them only wait here, for
+// a timer or a person, and a waiting one costs a goroutine.
+const workers = 10_000
+
+// host is the Fiber app with the bridge in it.
+type host struct {
+	app    *fiber.App
+	bridge *fiberbridge.Bridge
+}
+
+// newHost wires the app. Nothing listens yet.
+func newHost(s settings, logger *slog.Logger) (*host, error) {
+	store, err := newStore(s, logger)
+	if err != nil {
+		return nil, err
+	}
+	exec, err := localexec.New(localexec.Config{Workers: workers, Logger: logger}, handlers()...)
+	if err != nil {
+		return nil, errors.Join(err, store.Close())
+	}
+	eng, err := engine.New(engine.Config{
+		Store:     store,
+		Executor:  exec,
+		Ownership: engine.OwnerOnly(),
+		Delivery:  fanout.Config{FlushInterval: s.flush},
+		Logger:    logger,
+	})
+	if err != nil {
+		return nil, errors.Join(err, store.Close())
+	}
+	bridge, err := fiberbridge.New(fiberbridge.Config{
+		Engine: eng,
+		Auth:   authenticate,
+		SSE:    fiberbridge.SSEConfig{Heartbeat: s.heartbeat},
+		WebSocket: fiberbridge.WebSocketConfig{
+			Heartbeat:        s.heartbeat,
+			PongTimeout:      s.pongTimeout,
+			SubscribeTimeout: s.subscribeTimeout,
+		},
+		Streams: fiberbridge.StreamsConfig{Max: s.maxStreams, WriteTimeout: s.writeTimeout},
+		Logger:  logger,
+	})
+	if err != nil {
+		return nil, err
+	}
+
+	app := fiber.New(fiber.Config{
+		AppName:               "TaskBridge demo",
+		BodyLimit:             bodyLimit,
+		DisableStartupMessage: true,
+		ErrorHandler:          bridge.ErrorHandler(nil),
+	})
+	app.Use(recover.New())
+	app.Use(requestid.New())
+	app.Use(cors.New(cors.Config{
+		// Any origin, since no cookie is involved: a caller names its subject
+		// in each request.
+		AllowOrigins:  "*",
+		ExposeHeaders: "X-Request-Id, Location, Retry-After",
+		MaxAge:        600,
+	}))
+	err = errors.Join(mountPage(app), bridge.MountHealth(app), bridge.Mount(app.Group("/api/v1")))
+	if err != nil {
+		return nil, err
+	}
+	return &host{app: app, bridge: bridge}, nil
+}
+
+func newStore(s settings, logger *slog.Logger) (*memstore.Store, error) {
+	cfg := memstore.Config{
+		MaxStreamLength: s.maxStreamLength,
+		StreamTTL:       s.streamTTL,
+		Logger:          logger,
+	}
+	if s.uploadDir != "" {
+		dir, err := memstore.NewDir(s.uploadDir)
+		if err != nil {
+			return nil, fmt.Errorf("-upload-dir: %w", err)
+		}
+		cfg.Attachments = dir
+	}
+	return memstore.New(cfg)
+}

@@ -1,0 +1,104 @@
+// Quickstart is the demo host: a small Fiber app that owns its own lifecycle
+// and authentication and mounts the TaskBridge routes, with a page to try them
+// on.
+//
+//	go run ./examples/quickstart -addr 127.0.0.1:8080
+//
+// What belongs to a host is here: flags.go reads the settings, auth.go tells
+// who a request comes from, tasks.go is the work, host.go wires it together.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+)
+
+// The exit codes.
+const (
+	exitOK     = 0
+	exitFailed = 1
+	exitUsage  = 2
+)
+
+func main() {
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, syscall.SIGTERM, os.Interrupt)
+	os.Exit(run(os.Args[1:], os.Getenv, os.Stdout, os.Stderr, signals))
+}
+
+// run is main without the process: it serves until the first signal, drains,
+// and returns the exit code. A second signal makes it return at once.
+func run(args []string, getenv func(string) string, stdout, stderr io.Writer, signals <-chan os.Signal) int {
+	s, err := parseSettings(args, getenv, stdout)
+	if errors.Is(err, flag.ErrHelp) {
+		return exitOK
+	}
+	if err != nil {
+		fmt.Fprintln(stderr, "quickstart:", err)
+		return exitUsage
+	}
+	logger := slog.New(slog.NewTextHandler(stderr, nil))
+
+	h, err := newHost(s, logger)
+	if err != nil {
+		fmt.Fprintln(stderr, "quickstart:", err)
+		return exitFailed
+	}
+	listener, err := net.Listen("tcp", s.addr)
+	if err != nil {
+		fmt.Fprintln(stderr, "quickstart:", err)
+		_ = h.shutdown(s.drain)
+		return exitFailed
+	}
+	// The kernel accepts from here on.
+	fmt.Fprintf(stdout, "listening on http://%s\n", listener.Addr())
+
+	served := make(chan error, 1)
+	go func() { served <- h.app.Listener(listener) }()
+
+	select {
+	case err := <-served:
+		// Serving ends by itself only if the listener fails.
+		logger.Error("serving ended", "error", err)
+		_ = h.shutdown(s.drain)
+		return exitFailed
+	case sig := <-signals:
+		logger.Info("draining", "signal", sig.String(), "at_most", s.drain)
+	}
+
+	drained := make(chan error, 1)
+	go func() { drained <- h.shutdown(s.drain) }()
+	select {
+	case err := <-drained:
+		if err != nil {
+			logger.Warn("the drain was cut short", "error", err)
+		}
+		// A signal may come before the server knows its listener.
+		_ = listener.Close()
+		<-served
+		return exitOK
+	case sig := <-signals:
+		logger.Warn("exiting at once", "signal", sig.String())
+		return exitFailed
+	}
+}
+
+// shutdown drains streams and tasks, then the HTTP server, within the time
+// given.
+func (h *host) shutdown(within time.Duration) error {
+	ctx, cancel := context.WithTimeout(context.Background(), within)
+	defer cancel()
+	// A little is left for the server, even if a task took all the time.
+	bridgeCtx, cancelBridge := context.WithTimeout(ctx, within-min(within/10, 500*time.Millisecond))
+	defer cancelBridge()
+	return errors.Join(h.bridge.Shutdown(bridgeCtx), h.app.ShutdownWithContext(ctx))
+}

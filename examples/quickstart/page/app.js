@@ -1,0 +1,272 @@
+// The page: forms on the left, one task on the right.
+
+import { cancel, create, snapshot } from "./api.js";
+import { Follower } from "./follower.js";
+import { TaskLog, isTerminal } from "./tasklog.js";
+
+const LOG_ROWS = 5000; // rows kept in the page
+const TEXT_CHARACTERS = 200000;
+const ROW_CHARACTERS = 200;
+const RENDER_MS = 30;
+
+const $ = (id) => document.getElementById(id);
+
+let task = null; // what the right side shows
+
+// ---- the forms ----
+
+const inputs = () => document.querySelectorAll("#new fieldset[data-type]");
+
+function showInputs() {
+  for (const fieldset of inputs()) {
+    fieldset.hidden = fieldset.dataset.type !== $("type").value;
+    fieldset.disabled = fieldset.hidden; // hidden fields are not validated
+  }
+}
+
+function readInput() {
+  const fields = document.querySelectorAll(`#new fieldset[data-type="${$("type").value}"] input`);
+  const input = {};
+  for (const field of fields) {
+    if (field.type === "checkbox") input[field.name] = field.checked;
+    else if (field.value === "") continue;
+    else input[field.name] = field.type === "number" ? field.valueAsNumber : field.value;
+  }
+  return input;
+}
+
+function show(element, text) {
+  element.hidden = !text;
+  element.textContent = text ?? "";
+}
+
+const chosenTransport = () => document.querySelector("#new input[name=transport]:checked").value;
+
+$("type").addEventListener("change", showInputs);
+showInputs();
+
+$("new").addEventListener("submit", async (submit) => {
+  submit.preventDefault();
+  const subject = $("subject").value;
+  const type = $("type").value;
+  const input = readInput();
+  $("start").disabled = true;
+  show($("form-error"), null);
+  try {
+    const { taskId, status } = await create(subject, type, input);
+    follow({ taskId, status, subject, heading: type, count: type === "tokens" ? input.count : null });
+  } catch (error) {
+    show($("form-error"), `Not started: ${error.message}`);
+  } finally {
+    $("start").disabled = false;
+  }
+});
+
+$("follow").addEventListener("submit", async (submit) => {
+  submit.preventDefault();
+  const subject = $("subject").value;
+  show($("follow-error"), null);
+  try {
+    const { taskId, taskType, status } = await snapshot(subject, $("follow-id").value);
+    follow({ taskId, status, subject, heading: taskType, count: null });
+  } catch (error) {
+    show($("follow-error"), `Not followed: ${error.message}`);
+  }
+});
+
+// ---- one task ----
+
+function follow({ taskId, status, subject, heading, count }) {
+  task?.follower.cut();
+  clearTimeout(task?.rendering);
+
+  const log = new TaskLog();
+  const mine = { taskId, subject, log, count, messages: 0, reconnects: 0, rows: [], dropped: 0, text: "", rendering: null, suspension: null };
+  // Nothing of a task that is no longer shown may reach the page.
+  const shown = (handler) => (...args) => task === mine && handler(...args);
+  mine.follower = new Follower({
+    taskId,
+    subject,
+    transport: chosenTransport(),
+    cursor: () => log.lastEventId,
+    view: {
+      event: shown((event) => log.add(event) && showEvent(event)),
+      gap: shown((gap) => {
+        log.gap(gap);
+        note("gap", `${gap.reason}: events after ${gap.afterEventId ?? "the beginning"} are gone, it goes on ${gap.firstEventId ? `with ${gap.firstEventId}` : "with what comes"}`);
+      }),
+      closing: shown((notice) => note("closing", `${notice.reason}: come back in ${notice.retryAfterMs ?? "?"} ms`)),
+      reconnected: shown(() => {
+        mine.reconnects++;
+        renderSoon();
+      }),
+      state: shown(showConnection),
+    },
+  });
+  task = mine;
+
+  $("task-heading").textContent = heading;
+  $("task-id").textContent = taskId;
+  $("text").textContent = "";
+  $("log").replaceChildren();
+  $("progress").value = 0;
+  $("stage").textContent = "\u00a0";
+  for (const id of ["warning", "outcome", "log-dropped"]) show($(id), null);
+  $("question").hidden = true;
+  showStatus(status);
+  render();
+  mine.follower.connect();
+}
+
+const CONNECTION_TEXT = { connecting: "connecting", live: "live", retrying: "connection lost", cut: "cut", ended: "ended", refused: "refused" };
+
+function showConnection(state, detail) {
+  const chip = $("connection");
+  chip.dataset.state = state;
+  chip.textContent = CONNECTION_TEXT[state] + (detail && state === "retrying" ? `: ${detail}` : "");
+  if (state === "refused") show($("warning"), `The server refused: ${detail}`);
+  const done = task.log.over || state === "ended" || state === "refused";
+  $("cut").disabled = done || state === "cut";
+  $("reconnect").disabled = task.log.over || state === "live" || state === "connecting";
+  $("cancel").disabled = task.log.over;
+}
+
+function showStatus(status) {
+  const chip = $("status");
+  chip.hidden = false;
+  chip.dataset.status = status;
+  chip.textContent = status;
+}
+
+const STATUS_AFTER = {
+  TASK_STARTED: "RUNNING",
+  TASK_SUSPENDED: "WAITING",
+  TASK_ACTION_ACCEPTED: "RUNNING",
+  TASK_COMPLETED: "COMPLETED",
+  TASK_FAILED: "FAILED",
+  TASK_CANCELLED: "CANCELLED",
+};
+
+function showEvent({ type, eventId, payload }) {
+  if (STATUS_AFTER[type]) showStatus(STATUS_AFTER[type]);
+  switch (type) {
+    case "TASK_PROGRESS":
+      $("progress").value = payload.progress;
+      $("stage").textContent = `${payload.progress} % ${payload.stage ?? payload.message ?? ""}`;
+      break;
+    case "TASK_MESSAGE":
+      task.messages++;
+      task.text += payload.message;
+      if (task.count) {
+        $("progress").value = (100 * task.messages) / task.count;
+        $("stage").textContent = `${task.messages} of ${task.count}`;
+      }
+      break;
+    case "TASK_SUSPENDED":
+      showQuestion(payload);
+      break;
+    case "TASK_COMPLETED":
+      $("progress").value = 100;
+      show($("outcome"), `Result: ${JSON.stringify(payload.result)}`);
+      break;
+    case "TASK_FAILED":
+      show($("outcome"), `Failed with ${payload.code}: ${payload.message}${payload.retryable ? " (worth trying again)" : ""}`);
+      break;
+    case "TASK_CANCELLED":
+      show($("outcome"), `Cancelled: ${payload.message ?? payload.reason}`);
+      break;
+  }
+  if (isTerminal({ type })) $("question").hidden = true;
+  task.rows.push({ type, eventId, text: describe(type, payload) });
+  renderSoon();
+}
+
+function describe(type, payload) {
+  const text = type === "TASK_MESSAGE" ? payload.message : JSON.stringify(payload);
+  return text.length > ROW_CHARACTERS ? `${text.slice(0, ROW_CHARACTERS)}… (${text.length} characters)` : text;
+}
+
+// note puts something in the log that is not an event.
+function note(kind, text) {
+  task.rows.push({ type: kind, eventId: "", text, kind: "note" });
+  renderSoon();
+}
+
+function showQuestion({ interaction, reasonCode, allowedActions, expiresAt }) {
+  $("question").hidden = false;
+  $("question-text").textContent = interaction?.question ?? reasonCode;
+  $("question-actions").textContent = `It allows ${allowedActions.join(" or ")}; this host takes no answers yet.`;
+  $("question-expiry").textContent = expiresAt
+    ? `It expires at ${new Date(expiresAt).toLocaleTimeString()} unless you cancel it.`
+    : "It never expires; cancel it to end it.";
+}
+
+$("cut").addEventListener("click", () => task.follower.cut());
+$("reconnect").addEventListener("click", () => task.follower.connect());
+$("cancel").addEventListener("click", async () => {
+  const mine = task;
+  $("cancel").disabled = true;
+  try {
+    await cancel(mine.subject, mine.taskId);
+  } catch (error) {
+    if (task !== mine) return;
+    show($("warning"), `Not cancelled: ${error.message}`);
+    $("cancel").disabled = mine.log.over;
+  }
+});
+
+// ---- rendering, batched: thousands of events a second may come ----
+
+function renderSoon() {
+  task.rendering ??= setTimeout(render, RENDER_MS);
+}
+
+function render() {
+  task.rendering = null;
+  const { log, reconnects } = task;
+  $("count-events").textContent = log.events;
+  $("count-reconnects").textContent = reconnects;
+  $("count-repeats").textContent = log.repeats;
+  $("count-gaps").textContent = log.gaps;
+  if (log.warnings.length > 0) {
+    show($("warning"), `${log.warnings[0]}${log.warnings.length > 1 ? ` (and ${log.warnings.length - 1} more)` : ""}`);
+  }
+
+  if (task.text !== "") {
+    appendFollowing($("text"), task.text);
+    task.text = "";
+    const text = $("text");
+    while (text.textContent.length > TEXT_CHARACTERS && text.childNodes.length > 1) text.firstChild.remove();
+  }
+  if (task.rows.length > 0) {
+    task.dropped += Math.max(0, task.rows.length - LOG_ROWS);
+    appendFollowing($("log"), ...task.rows.slice(-LOG_ROWS).map(row));
+    task.rows = [];
+    const list = $("log");
+    while (list.childElementCount > LOG_ROWS) {
+      list.firstElementChild.remove();
+      task.dropped++;
+    }
+    if (task.dropped > 0) show($("log-dropped"), `All are counted; the first ${task.dropped} rows are no longer shown.`);
+  }
+}
+
+function row({ type, eventId, text, kind }) {
+  const item = document.createElement("li");
+  if (kind) item.dataset.kind = kind;
+  else item.dataset.eventId = eventId;
+  for (const [name, value] of [["type", type], ["id", eventId], ["what", text]]) {
+    const cell = document.createElement("span");
+    cell.className = name;
+    cell.textContent = value;
+    item.append(cell);
+  }
+  return item;
+}
+
+// appendFollowing scrolls along, unless the reader has scrolled up.
+function appendFollowing(box, ...nodes) {
+  const atEnd = box.scrollHeight - box.scrollTop - box.clientHeight < 40;
+  box.append(...nodes);
+  if (atEnd) box.scrollTop = box.scrollHeight;
+}
