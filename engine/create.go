@@ -3,7 +3,11 @@ package engine
 import (
 	"context"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"io"
+	"strings"
+	"time"
 )
 
 // CreateRequest asks for a new task.
@@ -37,14 +41,180 @@ type CreateResult struct {
 	Deduplicated bool
 }
 
+// handOverTimeout bounds what outlives the request: storing the task, handing
+// it over, and cleaning up if that fails.
+const handOverTimeout = 15 * time.Second
+
 // Create starts a task, or finds the one that an equal request of the same
 // subject started.
 //
 // Errors: REQUEST_VALIDATION_ERROR with fields; INVALID_REQUEST from the
 // executor; TASK_OWNERSHIP_ERROR; IDEMPOTENCY_CONFLICT if the same
-// ClientRequestID came with another request; TASK_SUBMISSION_ERROR,
-// SERVER_DRAINING, STORE_UNAVAILABLE. Only a hand-over that fails after the
-// task was stored leaves a task behind: it is FAILED and its log says so.
+// ClientRequestID came with another request; UPLOAD_VALIDATION_ERROR for files
+// that cannot be kept; TASK_SUBMISSION_ERROR, SERVER_DRAINING,
+// STORE_UNAVAILABLE. Only a hand-over that fails after the task was stored
+// leaves a task behind: it is FAILED and its log says so.
+//
+// Once it begins to store the task, Create goes on even if ctx ends.
 func (e *Engine) Create(ctx context.Context, auth AuthContext, req CreateRequest) (CreateResult, error) {
-	panic("unwritten")
+	if auth.Subject == "" {
+		return CreateResult{}, errNobody
+	}
+	req, err := e.prepare(ctx, auth, req)
+	if err != nil {
+		return CreateResult{}, err
+	}
+	task := Task{
+		Type: req.TaskType, Owner: strings.Clone(auth.Subject), ClientRequestID: req.ClientRequestID,
+		Input: req.Input, Metadata: req.Metadata, Attachments: declared(req.Files),
+		Status: StatusAccepted,
+	}
+	if err := e.authorizeCreate(ctx, auth, task); err != nil {
+		return CreateResult{}, err
+	}
+	if task.Attachments, err = e.digestFiles(ctx, req.Files); err != nil {
+		return CreateResult{}, err
+	}
+	if task.Fingerprint, err = fingerprint(task.Type, task.Input, task.Attachments); err != nil {
+		return CreateResult{}, NewError(CodeInternal, "could not compare the request").WithCause(err)
+	}
+
+	// A repeat is answered before anything may refuse it: its task exists,
+	// whether or not there is room for another.
+	existing, err := e.cfg.Store.Lookup(ctx, task.Owner, task.ClientRequestID)
+	if err == nil {
+		return e.deduplicate(existing, task.Fingerprint)
+	}
+	if CodeOf(err) != CodeTaskNotFound {
+		return CreateResult{}, storeError("look the request up", err)
+	}
+	if !e.creates.enter() {
+		return CreateResult{}, NewError(CodeServerDraining, "the server is shutting down")
+	}
+	defer e.creates.leave()
+	return e.start(ctx, task, req.Files)
 }
+
+// start admits, stores and hands over a task that was not there a moment ago.
+func (e *Engine) start(ctx context.Context, task Task, files []File) (CreateResult, error) {
+	if e.cfg.Executor == nil {
+		return CreateResult{}, NewError(CodeTaskSubmission, "this server runs no tasks")
+	}
+	slot, err := e.cfg.Executor.Admit(ctx, TaskSpec{
+		Type: task.Type, Input: task.Input, Attachments: len(task.Attachments),
+	})
+	if err != nil {
+		var known *Error
+		if errors.As(err, &known) {
+			return CreateResult{}, known
+		}
+		return CreateResult{}, submissionError("the task was not admitted", err)
+	}
+	if slot == nil {
+		return CreateResult{}, NewError(CodeInternal, "the executor admitted a task without a slot")
+	}
+	handedOver := false
+	defer func() {
+		if !handedOver {
+			slot.Release()
+		}
+	}()
+
+	// From here on the client may go: what is half done is finished or undone.
+	ctx, done := context.WithTimeout(context.WithoutCancel(ctx), handOverTimeout)
+	defer done()
+	if err := e.keepFiles(ctx, files, task.Attachments); err != nil {
+		return CreateResult{}, err
+	}
+	stored, created, err := e.insert(ctx, task)
+	if err != nil {
+		e.dropFiles(ctx, task.Attachments)
+		return CreateResult{}, err
+	}
+	if !created { // an equal call, or one that only looks so, was faster
+		e.dropFiles(ctx, task.Attachments)
+		return e.deduplicate(stored, task.Fingerprint)
+	}
+	handedOver = true
+	if err := slot.Submit(ctx, stored); err != nil {
+		e.failSubmission(ctx, stored, err)
+		return CreateResult{}, submissionError("the task could not be handed over", err)
+	}
+	e.cfg.Metrics.Add(MetricTaskStarts, 1, "")
+	return CreateResult{Task: stored}, nil
+}
+
+// insert stores task. An error of the store may mean that it was stored and
+// the answer lost; then the task must be found and handed over, since nobody
+// else will. CreatedAt tells our record from that of an equal request.
+func (e *Engine) insert(ctx context.Context, task Task) (stored Task, created bool, err error) {
+	task.CreatedAt = wireTime(time.Now())
+	task.UpdatedAt = task.CreatedAt
+	stored, created, err = e.cfg.Store.Create(ctx, task)
+	if err == nil {
+		return stored, created, nil
+	}
+	found, lookupErr := e.cfg.Store.Lookup(ctx, task.Owner, task.ClientRequestID)
+	if lookupErr != nil {
+		return Task{}, false, storeError("store the task", err)
+	}
+	ours := found.Fingerprint == task.Fingerprint && found.CreatedAt.Equal(task.CreatedAt)
+	return found, ours, nil
+}
+
+// deduplicate answers a request whose ClientRequestID has been used.
+func (e *Engine) deduplicate(existing Task, fingerprint string) (CreateResult, error) {
+	if existing.Fingerprint != fingerprint {
+		return CreateResult{}, NewError(CodeIdempotency, "clientRequestId was used for another request")
+	}
+	e.cfg.Metrics.Add(MetricDuplicates, 1, "")
+	return CreateResult{Task: existing, Deduplicated: true}, nil
+}
+
+// failSubmission ends a task that no executor took, so that nobody waits for it.
+func (e *Engine) failSubmission(ctx context.Context, task Task, cause error) {
+	t, payload, err := e.cfg.Limits.encodePayload(Failed{
+		Code: string(CodeTaskSubmission), Message: "the task could not be handed over", Retryable: true,
+	})
+	if err == nil {
+		err = e.emitter.append(ctx, Append{
+			TaskID: task.ID,
+			Token:  "submission",
+			Events: []Draft{{Type: t, CreatedAt: wireTime(time.Now()), Payload: payload}},
+		})
+	}
+	if err != nil && CodeOf(err) != CodeTaskAlreadyTerminal {
+		e.cfg.Logger.ErrorContext(ctx, "a task that could not be handed over could not be failed either",
+			"taskId", task.ID, "error", err, "cause", cause)
+	}
+}
+
+// submissionError is err as TASK_SUBMISSION_ERROR. What an executor says in its
+// own *Error with that code is kept.
+func submissionError(message string, err error) error {
+	var known *Error
+	if errors.As(err, &known) && known.Code == CodeTaskSubmission {
+		return known
+	}
+	return NewError(CodeTaskSubmission, message).WithCause(err)
+}
+
+// prepare checks the client's request, lets the host change it, and checks what
+// the host made of it. What it returns shares no memory with req.
+func (e *Engine) prepare(ctx context.Context, auth AuthContext, req CreateRequest) (CreateRequest, error) {
+	req, err := e.cfg.Limits.checkCreate(req)
+	if err != nil || e.cfg.PrepareCreate == nil {
+		return req, err
+	}
+	if err := e.cfg.PrepareCreate(ctx, auth, &req); err != nil {
+		var known *Error
+		if errors.As(err, &known) {
+			return req, known
+		}
+		return req, NewError(CodeInternal, "the request could not be prepared").WithCause(err)
+	}
+	return e.cfg.Limits.checkCreate(req)
+}
+
+// attachmentField names an upload in an error.
+func attachmentField(i int) string { return fmt.Sprintf("attachments[%d]", i) }

@@ -1,22 +1,135 @@
 package engine
 
-import "context"
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+
+	"github.com/taskbridge/taskbridge-fiber/engine/fanout"
+)
 
 // Engine runs the services. Make one with New; it is safe for concurrent use.
-type Engine struct{}
+type Engine struct {
+	cfg     Config
+	hub     *fanout.Hub
+	emitter *Emitter
+
+	// creates holds back the end of the store until every create is done.
+	creates gate
+	// drained ends with Drain; what waits in a service looks at it.
+	drained context.Context
+	drain   context.CancelFunc
+
+	// stopping is held by the Shutdown that is at work; a channel, so that
+	// others wait for it or for their context.
+	stopping     chan struct{}
+	executorDone bool
+	storeClosed  bool
+}
 
 // New checks cfg and returns an engine. An error names the field of Config.
-func New(cfg Config) (*Engine, error) { panic("unwritten") }
+func New(cfg Config) (*Engine, error) {
+	cfg = cfg.withDefaults()
+	if err := cfg.validate(); err != nil {
+		return nil, err
+	}
+	e := &Engine{cfg: cfg, stopping: make(chan struct{}, 1)}
+	e.drained, e.drain = context.WithCancel(context.Background())
+	e.emitter = newEmitter(cfg)
+	var err error
+	if e.hub, err = fanout.New(cfg.Delivery, source{e}); err != nil {
+		return nil, fmt.Errorf("engine: Config.Delivery: %w", err)
+	}
+	if cfg.Executor != nil {
+		cfg.Executor.Bind(e.emitter)
+	}
+	return e, nil
+}
 
 // Emitter opens runs for workers that are not behind a TaskExecutor.
-func (e *Engine) Emitter() *Emitter { panic("unwritten") }
+func (e *Engine) Emitter() *Emitter { return e.emitter }
+
+// Metrics is the sink of the Config, never nil, for what transports count.
+func (e *Engine) Metrics() MetricsSink { return e.cfg.Metrics }
 
 // Ready asks every readiness probe and returns an answer for each, nil for one
-// that is ready.
-func (e *Engine) Ready(ctx context.Context) map[string]error { panic("unwritten") }
+// that is ready. Probes of the same name answer together. Between Drain and
+// the end there is one more, "engine", with SERVER_DRAINING.
+func (e *Engine) Ready(ctx context.Context) map[string]error {
+	probes := e.cfg.Readiness
+	for _, part := range []any{e.cfg.Store, e.cfg.Executor} {
+		if p, ok := part.(ReadinessProbe); ok {
+			probes = append(probes[:len(probes):len(probes)], p)
+		}
+	}
+	answers := make([]error, len(probes))
+	var wg sync.WaitGroup
+	for i, p := range probes {
+		wg.Go(func() { answers[i] = p.Ready(ctx) })
+	}
+	wg.Wait()
+
+	ready := make(map[string]error, len(probes)+1)
+	for i, p := range probes {
+		ready[p.Name()] = errors.Join(ready[p.Name()], answers[i])
+	}
+	if e.drained.Err() != nil {
+		ready["engine"] = NewError(CodeServerDraining, "shutting down")
+	}
+	return ready
+}
+
+// Drain begins the end: creates are refused with SERVER_DRAINING (a repeat of
+// one that was accepted is still answered), waiting polls return, Ready says
+// no. Everything else goes on until Shutdown.
+func (e *Engine) Drain() {
+	e.creates.close()
+	e.drain()
+}
 
 // Shutdown ends the engine: creates are refused with SERVER_DRAINING, waiting
 // polls return, the executor finishes or fails what runs, the hub's outlets
-// are cut, the store is closed. It returns ctx's error if that took too long,
-// may be called again, and is safe from any goroutine.
-func (e *Engine) Shutdown(ctx context.Context) error { panic("unwritten") }
+// are cut, the store is closed. It may be called again and is safe from any
+// goroutine.
+//
+// If that took too long it returns ctx's error. The outlets are cut even so;
+// but as long as the executor or an append is at work the store stays open, so
+// that a further call can bring it to its end.
+func (e *Engine) Shutdown(ctx context.Context) error {
+	e.Drain()
+	select {
+	case e.stopping <- struct{}{}:
+		defer func() { <-e.stopping }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+
+	err := e.creates.wait(ctx)
+	if err == nil {
+		err = e.stopExecutor(ctx)
+	}
+	if err == nil || ctx.Err() == nil {
+		err = errors.Join(err, e.emitter.shutdown(ctx))
+	}
+	err = errors.Join(err, e.hub.Close(ctx))
+	if err != nil && ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if c, ok := e.cfg.Store.(io.Closer); ok && !e.storeClosed {
+		e.storeClosed = true
+		err = errors.Join(err, c.Close())
+	}
+	return err
+}
+
+func (e *Engine) stopExecutor(ctx context.Context) error {
+	s, ok := e.cfg.Executor.(interface{ Shutdown(context.Context) error })
+	if !ok || e.executorDone {
+		return nil
+	}
+	err := s.Shutdown(ctx)
+	e.executorDone = err == nil
+	return err
+}

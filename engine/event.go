@@ -79,7 +79,16 @@ func (e Event) AppendJSON(dst []byte) []byte {
 	return append(dst, '}')
 }
 
+// eventFrame is what AppendJSON writes around type, task id and payload, with
+// ids of as many digits as those of this century.
+const eventFrame = len(`{"type":"","taskId":"","eventId":"0000000000000-00000","createdAt":"","payload":}`) + len(eventTime)
+
+// jsonSize is close to how many bytes AppendJSON appends.
+func (e Event) jsonSize() int {
+	return eventFrame + len(e.Type) + len(e.TaskID) + len(e.Payload)
+}
+
 // MarshalJSON is AppendJSON for encoders.
 func (e Event) MarshalJSON() ([]byte, error) {
-	return e.AppendJSON(make([]byte, 0, 160+len(e.Payload))), nil
+	return e.AppendJSON(make([]byte, 0, e.jsonSize())), nil
 }

@@ -2,7 +2,15 @@ package engine
 
 import (
 	"context"
+	"fmt"
 	"time"
+)
+
+// The bounds of a PollRequest.
+const (
+	maxPollWait       = time.Minute
+	maxPollEvents     = 500
+	defaultPollEvents = 100
 )
 
 // PollRequest asks for the events of a task after a cursor.
@@ -22,7 +30,10 @@ type PollResult struct {
 	// Status is the task's status of now, never older than Events.
 	Status Status
 	Events []Event
-	// Next is the last event's id, or the request's cursor if there is none.
+	// Next is the cursor to go on with: the last event's id, or the request's
+	// cursor if there is none. Only after a gap with no event behind it yet is
+	// it the place where delivery goes on (zero: the beginning), since the
+	// request's cursor would meet the same gap again.
 	Next EventID
 	// HasMore says that more is retained after Next.
 	HasMore bool
@@ -34,6 +45,121 @@ type PollResult struct {
 // gap, with ctx, or when the engine begins to shut down; each of these but an
 // event or a gap gives an empty page, not an error. Behind the terminal event
 // it lasts as long as asked.
+//
+// A store that fails while a poll waits is asked again until the wait is over;
+// the error is returned if it was not to be had by then.
 func (e *Engine) Poll(ctx context.Context, auth AuthContext, req PollRequest) (PollResult, error) {
-	panic("unwritten")
+	if err := req.check(); err != nil {
+		return PollResult{}, err
+	}
+	if req.Max == 0 {
+		req.Max = defaultPollEvents
+	}
+	task, err := e.authorize(ctx, auth, AccessRead, req.TaskID)
+	if err != nil {
+		return PollResult{}, err
+	}
+	if task.Status == StatusAccepted {
+		// A cached record may be from before TASK_STARTED, which the cursor may
+		// have passed. Later statuses come with an event of the page.
+		if task, err = e.fresh(ctx, task.ID); err != nil {
+			return PollResult{}, err
+		}
+	}
+	v, err := e.look(ctx, task, req.After, req.Max)
+	if err != nil {
+		return PollResult{}, err
+	}
+	if req.Wait > 0 && v.idle() {
+		if v, err = e.await(ctx, v, req); err != nil {
+			return PollResult{}, err
+		}
+	}
+
+	res := PollResult{
+		TaskID: task.ID, Status: v.status(), Events: v.events,
+		Next: req.After, HasMore: v.more, Gap: v.gap,
+	}
+	switch n := len(v.events); {
+	case n > 0:
+		res.Next = v.events[n-1].ID
+	case v.gap != nil:
+		res.Next = v.position
+	}
+	if v.gap != nil {
+		e.cfg.Metrics.Add(MetricGaps, 1, "poll")
+	}
+	return res, nil
+}
+
+// idle reports whether a poll has nothing to say yet.
+func (v view) idle() bool { return len(v.events) == 0 && v.gap == nil }
+
+// await looks again whenever the hub says so, until there is something or the
+// wait ends, and returns the last look.
+func (e *Engine) await(ctx context.Context, v view, req PollRequest) (view, error) {
+	wait, cancel := context.WithTimeout(ctx, req.Wait)
+	defer cancel()
+	defer context.AfterFunc(e.drained, cancel)()
+
+	var pause backoff
+	for wait.Err() == nil {
+		if v.over {
+			<-wait.Done()
+			return v, nil
+		}
+		// An error means that the log cannot be followed just now, nil that it
+		// may have something. Neither may become a busy loop.
+		followed := e.hub.Wait(wait, v.task.ID, fanoutID(v.position)) == nil
+		if wait.Err() != nil {
+			break
+		}
+		next, err := e.look(wait, v.task, req.After, req.Max)
+		switch {
+		case err == nil && !next.idle():
+			return next, nil
+		case err == nil:
+			v = next
+			if followed {
+				pause.nextWithin(wait, maxIdlePause)
+				continue
+			}
+		case CodeOf(err) != CodeStoreUnavailable && wait.Err() == nil:
+			return view{}, err
+		}
+		pause.nextWithin(wait, maxErrorPause)
+	}
+	if ctx.Err() != nil || e.drained.Err() != nil {
+		return v, nil
+	}
+	// The wait is over. Its last look must be one of now: the status may have
+	// changed without an event that the caller has not seen.
+	return e.look(ctx, v.task, req.After, req.Max)
+}
+
+// How long await pauses at most between two looks that found nothing.
+const (
+	maxIdlePause  = 100 * time.Millisecond
+	maxErrorPause = time.Second
+)
+
+func (r PollRequest) check() error {
+	var wrong []FieldError
+	if r.Wait < 0 || r.Wait > maxPollWait {
+		wrong = append(wrong, FieldError{"waitTimeoutMs", fmt.Sprintf("must be from 0 to %d", maxPollWait.Milliseconds())})
+	}
+	if r.Max < 0 || r.Max > maxPollEvents {
+		wrong = append(wrong, FieldError{"maxEvents", fmt.Sprintf("must be from 1 to %d", maxPollEvents)})
+	}
+	return invalid(wrong)
+}
+
+// invalid makes one error of what is wrong with a request, or none.
+func invalid(wrong []FieldError) error {
+	if len(wrong) == 0 {
+		return nil
+	}
+	err := Errorf(CodeRequestValidation, "%s %s", wrong[0].Field, wrong[0].Message)
+	err.Fields = wrong
+	return err
 }

@@ -2,16 +2,11 @@ package engine
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
+	"sync"
+	"time"
 )
-
-// Emitter opens runs. The engine hands it to the executor; a worker process
-// that has no executor gets it from Engine.Emitter.
-type Emitter struct{}
-
-// Open returns a Run for a task that this process works on. Its context ends
-// when ctx does or when somebody, on any node, asks for cancellation. Close it.
-func (m *Emitter) Open(ctx context.Context, task Task) (*Run, error) { panic("unwritten") }
 
 // Run is how a worker writes to its task's log. It may be used by several
 // goroutines; events go into the log in the order of the calls.
@@ -19,35 +14,127 @@ func (m *Emitter) Open(ctx context.Context, task Task) (*Run, error) { panic("un
 // Durable calls return when the store has the event. Streamed calls return at
 // once and run ahead of the store, within EmitConfig.BufferBytes; a durable
 // call comes after everything streamed before it. An error of a streamed event
-// comes back from every later durable call, from Flush and from Close. After a
-// terminal event the run is closed: every further event is refused with
-// TASK_ALREADY_TERMINAL.
-type Run struct{}
+// comes back from every later durable call, from Flush and from Close, and
+// nothing after it is stored, except the TASK_FAILED or TASK_CANCELLED that
+// ends the task. After a terminal event the run is closed: every further event
+// is refused with TASK_ALREADY_TERMINAL.
+//
+// A durable call whose ctx ends first returns context.Cause(ctx); its event may
+// still be stored.
+type Run struct {
+	em    *Emitter
+	task  Task
+	token string // names this run's appends
+
+	ctx    context.Context // of the handler, see Context
+	cancel context.CancelCauseFunc
+
+	mu       sync.Mutex
+	unlisten func() // nil without Signals and after Close
+	pipe     pipe
+	text     rollUp
+	// lost is the error of a streamed event.
+	lost error
+	// over: a terminal event is queued or stored, or the log refused one of
+	// ours because of another's.
+	over   bool
+	closed bool
+}
+
+var (
+	errAlreadyTerminal = NewError(CodeTaskAlreadyTerminal, "the task is over")
+	errRunClosed       = NewError(CodeInvalidTaskState, "the run is closed")
+)
 
 // Task returns the record as it was when the run was opened.
-func (r *Run) Task() Task { panic("unwritten") }
+func (r *Run) Task() Task { return r.task }
 
 // Context ends when cancellation is requested (context.Cause is then a
-// *CancelRequested), or when the context that the run was opened with does.
-func (r *Run) Context() context.Context { panic("unwritten") }
+// *CancelRequested), or when the context that the run was opened with does, or
+// with Close.
+func (r *Run) Context() context.Context { return r.ctx }
 
 // Emit stores one event and returns when it is durable. A payload that does
 // not fit its type, is not UTF-8, or is too large is refused with an error
-// that names the field.
-func (r *Run) Emit(ctx context.Context, p Payload) error { panic("unwritten") }
+// that names the field (REQUEST_VALIDATION_ERROR, Fields).
+func (r *Run) Emit(ctx context.Context, p Payload) error {
+	d, err := r.em.draft(p)
+	if err != nil {
+		return err
+	}
+	return r.store(ctx, d)
+}
 
 // EmitRaw is Emit for a payload that is JSON already.
 func (r *Run) EmitRaw(ctx context.Context, t EventType, payload json.RawMessage) error {
-	panic("unwritten")
+	payload, err := r.em.limits.checkPayload(t, payload)
+	if err != nil {
+		return err
+	}
+	return r.store(ctx, Draft{Type: t, CreatedAt: wireTime(time.Now()), Payload: payload})
+}
+
+// store queues d behind everything before it and waits for it.
+func (r *Run) store(ctx context.Context, d Draft) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	r.mu.Lock()
+	if err := r.refusal(d.Type); err != nil {
+		r.mu.Unlock()
+		return err
+	}
+	r.endText()
+	stored := r.enqueue(item{draft: d, done: make(chan error, 1)})
+	r.mu.Unlock()
+	return await(ctx, stored)
+}
+
+func await(ctx context.Context, done <-chan error) error {
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+	}
+	select { // both at once: what happened counts
+	case err := <-done:
+		return err
+	default:
+		return context.Cause(ctx)
+	}
 }
 
 // Stream queues one event and returns. It waits only while the buffer is full.
-func (r *Run) Stream(p Payload) { panic("unwritten") }
+func (r *Run) Stream(p Payload) {
+	d, err := r.em.draft(p)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if err != nil {
+		r.lose(err)
+		return
+	}
+	if r.hasRoom(d.Type, len(d.Payload)) {
+		r.endText()
+		r.enqueue(item{draft: d})
+	}
+}
 
 // Text streams a piece of text as TASK_MESSAGE. Adjacent pieces are rolled up
 // into one event for at most EmitConfig.RollUp; the first one after a pause
-// leaves at once.
-func (r *Run) Text(s string) { panic("unwritten") }
+// leaves at once. A character may be split between two pieces; bytes that are
+// no UTF-8 become U+FFFD.
+func (r *Run) Text(s string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for len(s) > 0 {
+		piece := s[:min(len(s), r.em.textBytes())]
+		if !r.hasRoom(TypeMessage, len(piece)) {
+			return
+		}
+		s = s[len(piece):]
+		r.addText(piece)
+	}
+}
 
 // Progress stores TASK_PROGRESS: percent is 0..100, stage may be empty.
 func (r *Run) Progress(ctx context.Context, percent float64, stage string) error {
@@ -55,15 +142,62 @@ func (r *Run) Progress(ctx context.Context, percent float64, stage string) error
 }
 
 // Flush returns when everything streamed so far is stored.
-func (r *Run) Flush(ctx context.Context) error { panic("unwritten") }
+func (r *Run) Flush(ctx context.Context) error {
+	r.mu.Lock()
+	r.endText()
+	if !r.pipe.busy { // nothing is queued either
+		defer r.mu.Unlock()
+		return r.lost
+	}
+	done := r.enqueue(item{done: make(chan error, 1)})
+	r.mu.Unlock()
+	return await(ctx, done)
+}
 
 // Suspend stores TASK_SUSPENDED and waits until the suspension expires
 // (ErrSuspensionExpired) or ctx or the run's context ends.
-func (r *Run) Suspend(ctx context.Context, s Suspended) error { panic("unwritten") }
+func (r *Run) Suspend(ctx context.Context, s Suspended) error {
+	if r.ctx.Err() != nil {
+		return context.Cause(r.ctx)
+	}
+	if s.SuspendID == "" {
+		s.SuspendID = rand.Text() // 26 characters of A-Z and 2-7
+	}
+	if err := r.Emit(ctx, s); err != nil {
+		return err
+	}
+	var expired <-chan time.Time
+	if s.ExpiresAt != nil {
+		t := time.NewTimer(time.Until(*s.ExpiresAt))
+		defer t.Stop()
+		expired = t.C
+	}
+	select {
+	case <-expired:
+		return ErrSuspensionExpired
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-r.ctx.Done():
+		return context.Cause(r.ctx)
+	}
+}
 
 // Close flushes what is streamed and gives back what the run holds. It does
-// not end the task.
-func (r *Run) Close(ctx context.Context) error { panic("unwritten") }
+// not end the task. It may be called again. If ctx ends first, storing goes on
+// in the background until the engine is shut down.
+func (r *Run) Close(ctx context.Context) error {
+	r.mu.Lock()
+	r.endText()
+	r.closed = true
+	unlisten := r.unlisten
+	r.unlisten = nil
+	r.mu.Unlock()
+	if unlisten != nil {
+		unlisten()
+	}
+	defer r.cancel(errRunClosed)
+	return r.Flush(ctx)
+}
 
 // CancelRequested is the cause of a Run's context after a cancel request.
 type CancelRequested struct{ Reason string }

@@ -13,5 +13,25 @@ type Snapshot struct {
 // Snapshot reads a task. Task and LastEventID fit together: no event up to
 // LastEventID is missing from what Task says.
 func (e *Engine) Snapshot(ctx context.Context, auth AuthContext, taskID string) (Snapshot, error) {
-	panic("unwritten")
+	task, err := e.authorize(ctx, auth, AccessRead, taskID)
+	if err != nil {
+		return Snapshot{}, err
+	}
+	// The log first, then the record: an event that comes in between is in the
+	// record and after LastEventID, so a subscriber sees it twice, so to speak.
+	// The other way round it would be in neither.
+	page, err := e.cfg.Store.Read(ctx, task.ID, EventID{}, 1)
+	if err != nil {
+		return Snapshot{}, storeError("read the log", err)
+	}
+	if task, err = e.fresh(ctx, task.ID); err != nil {
+		return Snapshot{}, err
+	}
+	s := Snapshot{Task: task, LastEventID: page.Last}
+	if task.Terminal != nil {
+		// Nothing follows it, whatever came in between; and it is still known
+		// when the log has expired.
+		s.LastEventID = task.Terminal.ID
+	}
+	return s, nil
 }

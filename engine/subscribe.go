@@ -11,6 +11,8 @@ type SubscribeRequest struct {
 	TaskID string
 	// After is the cursor; zero begins with the first event.
 	After EventID
+	// Transport is "sse" or "websocket", for the metrics. It may be empty.
+	Transport string
 }
 
 // Start tells a transport where a subscriber begins.
@@ -29,8 +31,22 @@ type Start struct {
 // begin. Delivery itself is fanout's: the transport opens an Outlet of
 // Engine.Hub and follows the task's ID from Start.Position.
 func (e *Engine) Subscribe(ctx context.Context, auth AuthContext, req SubscribeRequest) (Start, error) {
-	panic("unwritten")
+	task, err := e.authorize(ctx, auth, AccessSubscribe, req.TaskID)
+	if err != nil {
+		return Start{}, err
+	}
+	v, err := e.look(ctx, task, req.After, 1)
+	if err != nil {
+		return Start{}, err
+	}
+	if !req.After.IsZero() {
+		e.cfg.Metrics.Add(MetricReplays, 1, req.Transport)
+	}
+	if v.gap != nil {
+		e.cfg.Metrics.Add(MetricGaps, 1, req.Transport)
+	}
+	return Start{Task: v.task, Position: v.position, Gap: v.gap, Over: v.over}, nil
 }
 
 // Hub is the process's delivery hub.
-func (e *Engine) Hub() *fanout.Hub { panic("unwritten") }
+func (e *Engine) Hub() *fanout.Hub { return e.hub }

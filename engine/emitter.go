@@ -1,0 +1,136 @@
+package engine
+
+import (
+	"context"
+	"crypto/rand"
+	"log/slog"
+	"strconv"
+	"time"
+)
+
+// Emitter opens runs. The engine hands it to the executor; a worker process
+// that has no executor gets it from Engine.Emitter. It is safe for concurrent
+// use.
+type Emitter struct {
+	store   Store
+	signals Signals // nil if the store has none
+	limits  Limits
+	emit    EmitConfig
+	metrics MetricsSink
+	logger  *slog.Logger
+
+	// work counts the goroutines that append. Each exists only while it has
+	// something to store.
+	work gate
+	// life ends when the engine gives up waiting for them: the appends of a run
+	// belong to many callers, so no caller's context can be theirs.
+	life context.Context
+	end  context.CancelFunc
+}
+
+func newEmitter(cfg Config) *Emitter {
+	m := &Emitter{
+		store: cfg.Store, limits: cfg.Limits, emit: cfg.Emit,
+		metrics: cfg.Metrics, logger: cfg.Logger,
+	}
+	m.signals, _ = cfg.Store.(Signals)
+	m.life, m.end = context.WithCancel(context.Background())
+	return m
+}
+
+// Open returns a Run for a task that this process works on. Its context ends
+// when ctx does or when somebody, on any node, asks for cancellation. Close it.
+//
+// A task that is over is refused with TASK_ALREADY_TERMINAL. While the store is
+// unavailable Open waits for it, up to EmitConfig.Retry.
+func (m *Emitter) Open(ctx context.Context, task Task) (*Run, error) {
+	if !validTaskID(task.ID) {
+		return nil, errTaskNotFound
+	}
+	if task.Terminal != nil || task.Status.Terminal() {
+		return nil, errAlreadyTerminal
+	}
+	if m.life.Err() != nil {
+		return nil, errShutDown
+	}
+	r := &Run{em: m, task: task, token: rand.Text()}
+	r.ctx, r.cancel = context.WithCancelCause(ctx)
+	cancelled := func(reason string) { r.cancel(&CancelRequested{Reason: reason}) }
+	if task.CancelRequested {
+		cancelled(task.CancelReason)
+	}
+	if m.signals == nil {
+		return r, nil
+	}
+	err := m.retry(ctx, "listen for a task's cancellation", task.ID, func() (err error) {
+		r.unlisten, err = m.signals.Listen(ctx, task.ID, cancelled)
+		return err
+	})
+	if err != nil {
+		r.cancel(err)
+		return nil, err
+	}
+	return r, nil
+}
+
+// append stores one batch, trying again with the same token, so that an append
+// whose answer was lost is not done twice.
+func (m *Emitter) append(ctx context.Context, a Append) error {
+	err := m.retry(ctx, "append to a task's log", a.TaskID, func() error {
+		_, err := m.store.Append(ctx, a)
+		return err
+	})
+	if err == nil && a.Events[len(a.Events)-1].Type == TypeFailed {
+		m.metrics.Add(MetricTaskFailures, 1, "")
+	}
+	return err
+}
+
+// maxRetryPause is the longest pause between two tries.
+const maxRetryPause = 2 * time.Second
+
+// retry calls do until it succeeds, fails for good, or EmitConfig.Retry is over.
+func (m *Emitter) retry(ctx context.Context, what, taskID string, do func() error) error {
+	start := time.Now()
+	var pause backoff
+	for tries := 1; ; tries++ {
+		err := do()
+		if err == nil {
+			if tries > 1 {
+				m.logger.InfoContext(ctx, "the store is back: "+what,
+					"taskId", taskID, "tries", tries, "after", time.Since(start))
+			}
+			return nil
+		}
+		err = storeError(what, err)
+		if CodeOf(err) != CodeStoreUnavailable || ctx.Err() != nil || time.Since(start) >= m.emit.Retry {
+			return err
+		}
+		if tries == 1 {
+			m.logger.WarnContext(ctx, "the store is unavailable: "+what, "taskId", taskID, "error", err)
+		}
+		pause.nextWithin(ctx, min(maxRetryPause, m.emit.Retry))
+	}
+}
+
+// draft checks and encodes a payload. CreatedAt is now.
+func (m *Emitter) draft(p Payload) (Draft, error) {
+	t, payload, err := m.limits.encodePayload(p)
+	return Draft{Type: t, CreatedAt: wireTime(time.Now()), Payload: payload}, err
+}
+
+// shutdown waits for the appends that are under way. At ctx's end it cuts them
+// off; a further call waits for what that leaves.
+func (m *Emitter) shutdown(ctx context.Context) error {
+	err := m.work.wait(ctx)
+	if err != nil {
+		m.logger.WarnContext(ctx, "appends are cut off by the shutdown")
+	}
+	m.end()
+	return err
+}
+
+var errShutDown = NewError(CodeServerDraining, "the engine is shut down")
+
+// batchToken names the n-th append of a run.
+func batchToken(run string, n uint64) string { return run + "-" + strconv.FormatUint(n, 10) }

@@ -1,0 +1,223 @@
+package engine
+
+import (
+	"context"
+	"slices"
+)
+
+// pipe is what a Run has yet to store: the self-clocking append pipeline.
+//
+// One append is in flight at a time. The first event leaves at once; what
+// arrives meanwhile goes into the next append, so batches grow with load and
+// with the store's latency by themselves. A goroutine runs only while there is
+// something to store. All of it is guarded by Run.mu.
+type pipe struct {
+	queue []item
+	// bytes are the payloads queued and in flight.
+	bytes int
+	// busy says that the goroutine runs.
+	busy bool
+	// room is closed when bytes shrinks; nil if nobody waits for that.
+	room    chan struct{}
+	appends uint64
+}
+
+// item is one event, or with no Type a mark that is done when all before it is.
+type item struct {
+	draft Draft
+	// done gets the outcome; nil if the event was streamed. Buffered.
+	done chan error
+}
+
+func (it item) streamed() bool { return it.done == nil }
+func (it item) mark() bool     { return it.draft.Type == "" }
+
+// refusal tells why an event of type t cannot be taken, nil if it can. r.mu is
+// held, as in everything below but run.
+func (r *Run) refusal(t EventType) error {
+	switch {
+	case r.over:
+		return errAlreadyTerminal
+	case r.closed:
+		return errRunClosed
+	case t == TypeFailed || t == TypeCancelled:
+		return nil // the task must be able to end
+	}
+	return r.lost
+}
+
+// lose keeps the first error of a streamed event.
+func (r *Run) lose(err error) {
+	if r.lost == nil {
+		r.lost = err
+	}
+}
+
+// hasRoom waits until a streamed event of size bytes fits into the buffer. It
+// is false, and the event lost, if the run takes no more or its context ends.
+func (r *Run) hasRoom(t EventType, size int) bool {
+	for {
+		if err := r.refusal(t); err != nil {
+			r.lose(err)
+			return false
+		}
+		if r.pipe.bytes == 0 || r.pipe.bytes+size <= r.em.emit.BufferBytes {
+			return true
+		}
+		if r.pipe.room == nil {
+			r.pipe.room = make(chan struct{})
+		}
+		room := r.pipe.room
+		r.mu.Unlock()
+		select {
+		case <-room:
+		case <-r.ctx.Done():
+		}
+		r.mu.Lock()
+		if r.ctx.Err() != nil && r.pipe.room == room {
+			r.lose(context.Cause(r.ctx))
+			return false
+		}
+	}
+}
+
+// enqueue adds it and sees to it that somebody stores it.
+func (r *Run) enqueue(it item) <-chan error {
+	if it.draft.Type.Terminal() {
+		r.over = true
+	}
+	r.pipe.queue = append(r.pipe.queue, it)
+	r.pipe.bytes += len(it.draft.Payload)
+	if r.pipe.busy {
+		return it.done
+	}
+	if !r.em.work.enter() {
+		batch := r.pipe.queue
+		r.pipe.queue = nil
+		r.settle(batch, errShutDown)
+		return it.done
+	}
+	r.pipe.busy = true
+	go r.run()
+	return it.done
+}
+
+// run stores batch after batch until nothing is left.
+func (r *Run) run() {
+	defer r.em.work.leave()
+	for {
+		r.mu.Lock()
+		batch, drafts := r.take()
+		if batch == nil {
+			r.pipe.busy = false
+			r.mu.Unlock()
+			return
+		}
+		r.pipe.appends++
+		a := Append{TaskID: r.task.ID, Token: batchToken(r.token, r.pipe.appends), Events: drafts}
+		r.mu.Unlock()
+
+		var err error
+		if len(drafts) > 0 {
+			err = r.em.append(r.em.life, a)
+		}
+
+		r.mu.Lock()
+		r.settle(batch, err)
+		r.mu.Unlock()
+	}
+}
+
+// take cuts the next batch off the queue: bounded, but at least one event.
+func (r *Run) take() ([]item, []Draft) {
+	q := r.pipe.queue
+	if len(q) == 0 {
+		r.pipe.queue = nil
+		return nil, nil
+	}
+	n, bytes := 0, 0
+	drafts := make([]Draft, 0, min(len(q), r.em.emit.BatchEvents))
+	for _, it := range q {
+		if !it.mark() {
+			full := len(drafts) == r.em.emit.BatchEvents || bytes+len(it.draft.Payload) > r.em.emit.BatchBytes
+			if full && len(drafts) > 0 {
+				break
+			}
+			drafts = append(drafts, it.draft)
+			bytes += len(it.draft.Payload)
+		}
+		n++
+	}
+	r.pipe.queue = q[n:]
+	return q[:n:n], drafts
+}
+
+// settle tells those who wait for batch how it went.
+func (r *Run) settle(batch []item, err error) {
+	if err != nil {
+		r.undo(batch, err)
+	}
+	for _, it := range batch {
+		r.finish(it, err)
+	}
+	clear(batch) // the queue's array lives on; its payloads need not
+}
+
+// undo draws the consequences of a batch that was not stored.
+func (r *Run) undo(batch []item, err error) {
+	ended := CodeOf(err) == CodeTaskAlreadyTerminal
+	for _, it := range batch {
+		if it.mark() {
+			continue
+		}
+		if it.streamed() {
+			r.lose(err)
+		}
+		if it.draft.Type.Terminal() {
+			r.over = false // it may be tried again
+		}
+	}
+	switch {
+	case ended:
+		r.over = true
+		r.drop(err, func(item) bool { return true })
+	case r.lost != nil:
+		// Nothing may follow what is missing, but the task must be able to end.
+		r.drop(r.lost, func(it item) bool {
+			return it.draft.Type != TypeFailed && it.draft.Type != TypeCancelled
+		})
+	}
+}
+
+// drop takes those events off the queue that which names; marks stay.
+func (r *Run) drop(err error, which func(item) bool) {
+	ended := CodeOf(err) == CodeTaskAlreadyTerminal
+	r.pipe.queue = slices.DeleteFunc(r.pipe.queue, func(it item) bool {
+		if it.mark() || !which(it) {
+			return false
+		}
+		if it.streamed() {
+			r.lose(err)
+		}
+		if it.draft.Type.Terminal() && !ended {
+			r.over = false
+		}
+		r.finish(it, err)
+		return true
+	})
+}
+
+// finish takes it out of the account and tells whoever waits for it.
+func (r *Run) finish(it item, err error) {
+	r.pipe.bytes -= len(it.draft.Payload)
+	if r.pipe.room != nil {
+		close(r.pipe.room)
+		r.pipe.room = nil
+	}
+	if it.mark() {
+		err = r.lost
+	}
+	if it.done != nil {
+		it.done <- err
+	}
+}

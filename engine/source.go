@@ -1,0 +1,62 @@
+package engine
+
+import (
+	"context"
+
+	"github.com/taskbridge/taskbridge-fiber/engine/fanout"
+)
+
+// source shows the hub a Store as entries: every event encoded as clients see
+// it, exactly once for all who get it from the ring.
+type source struct{ e *Engine }
+
+// Read implements fanout.Source. What a gap is, look decides.
+func (s source) Read(ctx context.Context, key string, after fanout.ID, limit int) (fanout.Page, error) {
+	v, err := s.e.look(ctx, Task{ID: key}, EventID(after), limit)
+	if err != nil {
+		return fanout.Page{}, err
+	}
+	page := fanout.Page{Position: fanoutID(v.position), Entries: entries(v.events), More: v.more}
+	if v.gap != nil {
+		page.Gap = &fanout.Gap{
+			Reason: v.gap.Reason, After: fanoutID(v.gap.After), First: fanoutID(v.gap.First),
+		}
+		s.e.cfg.Metrics.Add(MetricGaps, 1, "")
+	}
+	return page, nil
+}
+
+// Follow implements fanout.Source.
+func (s source) Follow(ctx context.Context, key string, after fanout.ID, feed fanout.Feed) (func(), error) {
+	stop, err := s.e.cfg.Store.Follow(ctx, key, EventID(after), follower{feed})
+	if err != nil {
+		return nil, storeError("follow the log", err)
+	}
+	return stop, nil
+}
+
+// follower hands a store's pushes on. It holds nothing back and asks nothing.
+type follower struct{ feed fanout.Feed }
+
+func (f follower) Push(events []Event) { f.feed.Push(entries(events)) }
+func (f follower) Lost()               { f.feed.Lost() }
+
+// fanoutID is the same position in the hub's words.
+func fanoutID(id EventID) fanout.ID { return fanout.ID(id) }
+
+// entries encodes events. Each body has a block of its own, so that a ring
+// gives back what it drops.
+func entries(events []Event) []fanout.Entry {
+	if len(events) == 0 {
+		return nil
+	}
+	out := make([]fanout.Entry, len(events))
+	for i, ev := range events {
+		out[i] = fanout.Entry{
+			ID:    fanoutID(ev.ID),
+			Body:  ev.AppendJSON(make([]byte, 0, ev.jsonSize())),
+			Final: ev.Type.Terminal(),
+		}
+	}
+	return out
+}
