@@ -54,6 +54,14 @@ func (e *Engine) Emitter() *Emitter { return e.emitter }
 // Metrics is the sink of the Config, never nil, for what transports count.
 func (e *Engine) Metrics() MetricsSink { return e.cfg.Metrics }
 
+// SingleProcess reports whether the store lives in the memory of this process,
+// so that other processes would not see its tasks. A store says so with a
+// method of the same name; without it, it is taken to be shared.
+func (e *Engine) SingleProcess() bool {
+	s, ok := e.cfg.Store.(interface{ SingleProcess() bool })
+	return ok && s.SingleProcess()
+}
+
 // Ready asks every readiness probe and returns an answer for each, nil for one
 // that is ready. Probes of the same name answer together. Between Drain and
 // the end there is one more, "engine", with SERVER_DRAINING.

@@ -45,7 +45,7 @@ func New(cfg Config) (*Bridge, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, err
 	}
-	if fiber.IsChild() && singleProcess(cfg.Engine) {
+	if fiber.IsChild() && cfg.Engine.SingleProcess() {
 		return nil, errPrefork
 	}
 	b := &Bridge{cfg: cfg, eng: cfg.Engine, shutdown: make(chan struct{}, 1)}
@@ -78,7 +78,7 @@ func (b *Bridge) register(router fiber.Router, routes []route) error {
 	if isNilRouter(router) {
 		return errors.New("fiberbridge: the router is nil")
 	}
-	if singleProcess(b.eng) && hasPrefork(router) {
+	if b.eng.SingleProcess() && hasPrefork(router) {
 		return errPrefork
 	}
 	for _, r := range routes {

@@ -5,8 +5,6 @@ import (
 	"reflect"
 
 	"github.com/gofiber/fiber/v2"
-
-	"github.com/taskbridge/taskbridge-fiber/engine"
 )
 
 var errPrefork = errors.New("fiberbridge: Fiber's Prefork starts several processes, and the engine's store keeps " +
@@ -48,9 +46,4 @@ func isNilRouter(router fiber.Router) bool {
 		return r == nil
 	}
 	return false
-}
-
-func singleProcess(e *engine.Engine) bool {
-	s, ok := any(e).(interface{ SingleProcess() bool })
-	return ok && s.SingleProcess()
 }
