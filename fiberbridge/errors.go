@@ -148,7 +148,10 @@ func (b *Bridge) classify(c *fiber.Ctx, err error) *engine.Error {
 	ctx := c.UserContext()
 	var e *engine.Error
 	switch {
-	case errors.As(err, &e) && httpStatus(e.Code) != fiber.StatusInternalServerError:
+	case errors.As(err, &e) && e.Code == engine.CodeTaskNotFound:
+		// One text, whoever found out, so that no two cases can be told apart.
+		return errNotFound
+	case e != nil && httpStatus(e.Code) != fiber.StatusInternalServerError:
 		if e.Code == engine.CodeStoreUnavailable && e.Unwrap() != nil {
 			b.cfg.Logger.WarnContext(ctx, "store unavailable", slog.Any("error", err))
 		}

@@ -46,11 +46,13 @@ func (b *Bridge) Ready(c *fiber.Ctx) error {
 		if errors.As(err, &e) && e.Message != "" {
 			body.Details[name] = e.Message
 		}
-		b.cfg.Logger.WarnContext(ctx, "not ready", slog.String("dependency", name), slog.Any("error", err))
+		if engine.CodeOf(err) != engine.CodeServerDraining {
+			b.cfg.Logger.WarnContext(ctx, "not ready", slog.String("dependency", name), slog.Any("error", err))
+		}
 	}
-	if b.notReady.Load() {
+	if b.notReady.Load() { // the engine itself says so only when it refuses
 		status = fiber.StatusServiceUnavailable
-		body.Details["server"] = "draining"
+		body.Details["engine"] = "shutting down"
 	}
 	if status != fiber.StatusOK {
 		body.Status = "not_ready"

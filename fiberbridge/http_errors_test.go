@@ -101,7 +101,7 @@ func TestFail(t *testing.T) {
 		message string
 		retry   string
 	}{
-		{"not found", engine.NewError(engine.CodeTaskNotFound, "there is no such task").WithCause(secret), 404, "TASK_NOT_FOUND", "there is no such task", ""},
+		{"not found", engine.NewError(engine.CodeTaskNotFound, "it belongs to bob").WithCause(secret), 404, "TASK_NOT_FOUND", "there is no such task", ""},
 		{"wrapped", fmt.Errorf("reading: %w", engine.NewError(engine.CodeIdempotency, "differs")), 409, "IDEMPOTENCY_CONFLICT", "differs", ""},
 		{"internal", engine.NewError(engine.CodeInternal, "row 7 of table x").WithCause(secret), 500, "INTERNAL_ERROR", "internal error", ""},
 		{"any error", secret, 500, "INTERNAL_ERROR", "internal error", ""},

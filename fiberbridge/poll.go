@@ -115,10 +115,12 @@ func appendPollPage(dst []byte, res engine.PollResult, cursor string) []byte {
 	dst = append(dst, `],"nextAfterEventId":`...)
 	if n := len(res.Events); n > 0 {
 		dst = appendEventID(dst, res.Events[n-1].ID)
-	} else if cursor != "" {
+	} else if res.Gap == nil && cursor != "" {
 		dst = append(append(append(dst, '"'), cursor...), '"')
 	} else {
-		dst = append(dst, "null"...)
+		// Nothing yet, or a gap with nothing behind it yet: going on from the
+		// client's own cursor would meet the same gap again, at once.
+		dst = appendEventID(dst, res.Next)
 	}
 	dst = append(dst, `,"hasMore":`...)
 	dst = strconv.AppendBool(dst, res.HasMore)

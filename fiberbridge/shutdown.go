@@ -24,15 +24,17 @@ func (b *Bridge) Shutdown(ctx context.Context) error {
 	if !b.drained {
 		b.drained = true
 		pause(ctx, share(ctx, b.cfg.Drain.NotReady, 5))
-		if d, ok := any(b.eng).(interface{ Drain() }); ok {
-			d.Drain()
-		}
+		b.eng.Drain()
 	}
-	return errors.Join(
+	err := errors.Join(
 		b.streams.drain(ctx, share(ctx, b.cfg.Drain.Spread, 4)),
 		b.eng.Shutdown(ctx),
 		b.streams.close(ctx),
 	)
+	if err != nil && ctx.Err() != nil {
+		return ctx.Err()
+	}
+	return err
 }
 
 // share is d, at most one part in parts of the time that ctx leaves, and never
