@@ -40,8 +40,9 @@ func (b *Bridge) SSE(c *fiber.Ctx) error {
 		return b.failStream(c, err, named)
 	}
 	start, err := b.eng.Subscribe(c.UserContext(), auth, engine.SubscribeRequest{
-		TaskID: utils.CopyString(c.Params(taskParam)),
-		After:  after,
+		TaskID:    utils.CopyString(c.Params(taskParam)),
+		After:     after,
+		Transport: transportSSE,
 	})
 	if err != nil {
 		place.cancel()

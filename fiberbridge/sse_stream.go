@@ -27,6 +27,8 @@ func (st *sseStream) Hangup(error) { st.cut() }
 
 func (st *sseStream) resumed() {}
 
+func (st *sseStream) transport() string { return transportSSE }
+
 // Finished ends the response cleanly: this alone tells the client that there
 // is no more. A slow reader still has the rest to take.
 func (st *sseStream) Finished(string) {

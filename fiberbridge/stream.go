@@ -9,6 +9,12 @@ import (
 	"github.com/taskbridge/taskbridge-fiber/fiberbridge/internal/socket"
 )
 
+// The transports' names in metrics.
+const (
+	transportSSE       = "sse"
+	transportWebSocket = "websocket"
+)
+
 // stream is what SSE and WebSocket streams share: a socket that an outlet
 // writes to, a place among the bridge's streams, and a life that ends.
 //

@@ -71,6 +71,7 @@ func (s *streams) enter(t *ticket, m subscriber) bool {
 	}
 	m.base().place = len(s.subscribers)
 	s.subscribers = append(s.subscribers, m)
+	s.eng.Metrics().Add(engine.MetricStreams, 1, m.transport())
 	return true
 }
 
@@ -93,6 +94,7 @@ func (s *streams) leave(m subscriber) {
 		s.subscribers = slices.Clip(slices.Clone(s.subscribers))
 	}
 	s.count(-1)
+	s.eng.Metrics().Add(engine.MetricStreams, -1, m.transport())
 }
 
 // count keeps empty in step with used. s.mu is held.

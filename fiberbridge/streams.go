@@ -58,6 +58,8 @@ type subscriber interface {
 	socket.Handler
 	timed
 	base() *stream
+	// transport is the name in metrics.
+	transport() string
 	// resumed is called when the socket was full and takes bytes again.
 	resumed()
 	// endFor tells the client why and when to come back, and cuts.

@@ -66,6 +66,8 @@ func newWSStream(s *streams, auth engine.AuthContext) *wsStream {
 	return w
 }
 
+func (w *wsStream) transport() string { return transportWebSocket }
+
 // Readable is socket.Handler's.
 func (w *wsStream) Readable(p []byte) {
 	w.heard.Store(int64(w.s.deadlines.now()))

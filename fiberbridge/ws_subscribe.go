@@ -104,7 +104,9 @@ func (w *wsStream) admit(ctx context.Context, cmd wsCommand) (engine.Start, erro
 	if full {
 		return engine.Start{}, engine.NewError(engine.CodeTooManyStreams, "this socket follows too many tasks")
 	}
-	return w.s.eng.Subscribe(ctx, w.auth, engine.SubscribeRequest{TaskID: cmd.taskID, After: after})
+	return w.s.eng.Subscribe(ctx, w.auth, engine.SubscribeRequest{
+		TaskID: cmd.taskID, After: after, Transport: transportWebSocket,
+	})
 }
 
 // reject refuses a subscription: the first one by closing.
