@@ -1,6 +1,7 @@
 package socket
 
 import (
+	"errors"
 	"io"
 	"math"
 	"net"
@@ -56,9 +57,7 @@ func (s *Socket) fastWrite(p []byte) (n int, err error) {
 			s.state |= full
 			return n, nil
 		default:
-			if errno, ok := err.(unix.Errno); ok {
-				s.fast.failed = errno
-			}
+			_ = errors.As(err, &s.fast.failed)
 			// Whatever it was, the loop hears of the end.
 			_ = unix.Shutdown(int(s.fast.fd), unix.SHUT_RDWR)
 			return n, os.NewSyscallError("sendmsg", err)

@@ -149,22 +149,29 @@ func (r *recorder) Hangup(err error) {
 	r.mu.Unlock()
 }
 
-// wait blocks until ok, called with mu held, returns true.
-func (r *recorder) wait(what string, ok func() bool) {
-	r.t.Helper()
-	deadline := time.After(patience)
+// quiet reports that ok did not become true for d.
+func (r *recorder) quiet(d time.Duration, ok func() bool) bool {
+	timeout := time.After(d)
 	for {
 		r.mu.Lock()
 		done, changed := ok(), r.changed
 		r.mu.Unlock()
 		if done {
-			return
+			return false
 		}
 		select {
 		case <-changed:
-		case <-deadline:
-			r.t.Fatalf("waited in vain for %s", what)
+		case <-timeout:
+			return true
 		}
+	}
+}
+
+// wait blocks until ok, called with mu held, returns true.
+func (r *recorder) wait(what string, ok func() bool) {
+	r.t.Helper()
+	if r.quiet(patience, ok) {
+		r.t.Fatalf("waited in vain for %s", what)
 	}
 }
 

@@ -13,6 +13,7 @@
 package socket
 
 import (
+	"errors"
 	"io"
 	"net"
 	"sync"
@@ -232,7 +233,7 @@ func (s *Socket) hangup(err error) {
 		if s.state&draining == 0 { // else CloseGracefully has closed, or will
 			s.closeLocked()
 		}
-	case s.port != nil && s.port.writing && err == io.EOF:
+	case s.port != nil && s.port.writing && errors.Is(err, io.EOF):
 		// The peer only half-closed: what was accepted still goes out, and the
 		// writer closes.
 	default:

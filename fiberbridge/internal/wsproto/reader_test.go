@@ -36,6 +36,7 @@ func TestReader(t *testing.T) {
 			[]string{`text "a"`, `ping "p"`, `pong ""`, `text "b"`}},
 		{"fragments with control frames between", join(clientFrame(text, "a\xc3"), clientFrame(fin|0x9, "p"), clientFrame(0, ""), clientFrame(0, "\xa9b"), clientFrame(fin|0xA, "q"), clientFrame(fin, "c"), clientFrame(fin|text, "d")),
 			[]string{`ping "p"`, `pong "q"`, `text "aébc"`, `text "d"`}},
+		{"a rune of four bytes, one at a time", join(clientFrame(text, "\xf0"), clientFrame(0, "\x9f"), clientFrame(0, "\x98"), clientFrame(fin, "\x80")), []string{`text "😀"`}},
 		{"empty fragments", join(clientFrame(text, ""), clientFrame(0, ""), clientFrame(fin, "")), []string{`text ""`}},
 		{"ping of 125", clientFrame(fin|0x9, strings.Repeat("x", 125)), []string{`ping "` + strings.Repeat("x", 125) + `"`}},
 		{"at the limit", clientFrame(fin|text, strings.Repeat("x", limit)), []string{`text "` + strings.Repeat("x", limit) + `"`}},
