@@ -3,6 +3,7 @@ module github.com/taskbridge/taskbridge-fiber/protocol/conformance
 go 1.25.0
 
 require (
+	github.com/coder/websocket v1.8.15
 	github.com/getkin/kin-openapi v0.152.0
 	github.com/santhosh-tekuri/jsonschema/v6 v6.0.3
 	github.com/taskbridge/taskbridge-fiber v0.0.0
