@@ -38,11 +38,11 @@ func (l *loop) stand(s *sub) whereabouts {
 	case c.Ordinal < r.base.Ordinal:
 		return before
 	case c.Ordinal > last.Ordinal:
-		if r.over() {
-			return past
-		}
-		if lg.followed && !s.trusted {
+		switch {
+		case !s.trusted && (lg.followed || r.over()):
 			return before // ask whether it exists
+		case r.over():
+			return past
 		}
 		return current
 	}
