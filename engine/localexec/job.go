@@ -102,13 +102,21 @@ func (x *Executor) open(ctx context.Context, task engine.Task) (*engine.Run, err
 		if engine.CodeOf(err) != engine.CodeStoreUnavailable {
 			return run, err
 		}
-		timer := time.NewTimer(pause)
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
+		if !sleep(ctx, pause) {
 			return nil, err
 		}
+	}
+}
+
+// sleep is false if ctx ended before the pause did.
+func sleep(ctx context.Context, pause time.Duration) bool {
+	timer := time.NewTimer(pause)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
 	}
 }
 

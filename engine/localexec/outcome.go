@@ -73,47 +73,68 @@ func (x *Executor) verdict(j *job, ctx context.Context, o outcome) engine.Payloa
 	return p
 }
 
-// conclude stores the terminal event, or a TASK_FAILED that says why it could
-// not be. run may be nil.
-//
-// An error of a streamed event stays with its run and would keep the terminal
-// event out too: after any error a new run is opened for the last word.
+// conclude stores the terminal event; if that is refused, a TASK_FAILED that
+// says so; and if even that is, one that cannot be. run may be nil.
 func (x *Executor) conclude(j *job, run *engine.Run, last engine.Payload) {
-	if run != nil {
-		err := run.Flush(x.final)
-		if err == nil {
-			err = run.Emit(x.final, last)
-			if settled(err) {
-				return
-			}
-			last = instead(last, CodeResultRefused, err)
-		} else {
-			last = instead(last, CodeEventRefused, err)
+	if run == nil {
+		opened, err := x.open(x.final, j.task)
+		if err != nil {
+			x.unfinished(j, err)
+			return
 		}
+		defer func() { _ = opened.Close(x.final) }()
+		run = opened
+	}
+	for range 3 {
+		at, err := x.store(run, last)
 		if settled(err) {
 			return
 		}
-		x.cfg.Logger.Error("localexec: a task's last events were refused", "taskId", j.task.ID, "error", err)
-	}
-	if err := x.lastWord(j, last); !settled(err) {
-		x.cfg.Logger.Error("localexec: a task's terminal event was not stored", "taskId", j.task.ID, "error", err)
+		x.unfinished(j, err)
+		if x.final.Err() != nil {
+			return
+		}
+		last = instead(run, last, at, err)
 	}
 }
 
-func (x *Executor) lastWord(j *job, last engine.Payload) error {
-	run, err := x.open(x.final, j.task)
-	if err != nil {
-		return err
+func (x *Executor) unfinished(j *job, err error) {
+	if !settled(err) {
+		x.cfg.Logger.Error("localexec: a task's terminal event was not stored", "taskId", j.task.ID,
+			"taskType", j.task.Type, "error", err)
 	}
-	defer func() { _ = run.Close(x.final) }()
-	return run.Emit(x.final, last)
 }
 
-// instead is what a task ends with when an event of it met err: a success
-// becomes a failure, anything else stays.
-func instead(last engine.Payload, code string, err error) engine.Payload {
-	if _, success := last.(engine.Completed); !success {
-		return last
+// store emits last, after what was streamed. It tells the code of what went
+// wrong, and goes on while the store is unavailable.
+func (x *Executor) store(run *engine.Run, last engine.Payload) (code string, err error) {
+	for pause := firstReopen; ; pause = min(2*pause, lastReopen) {
+		code = CodeEventRefused
+		if err = run.Flush(x.final); err == nil || !success(last) {
+			code = CodeResultRefused
+			err = run.Emit(x.final, last)
+		}
+		if engine.CodeOf(err) != engine.CodeStoreUnavailable || code == CodeEventRefused {
+			return code, err
+		}
+		if !sleep(x.final, pause) {
+			return code, err
+		}
+	}
+}
+
+func success(p engine.Payload) bool {
+	_, ok := p.(engine.Completed)
+	return ok
+}
+
+// instead is what a task ends with when last met err.
+func instead(run *engine.Run, last engine.Payload, code string, err error) engine.Payload {
+	if !success(last) {
+		return engine.Failed{Code: CodeExecutionFailed, Message: "the task failed"}
+	}
+	if ctx := run.Context(); ctx.Err() != nil { // why streamed events were lost
+		return interrupted(ctx)
 	}
 	p, _ := failed(err)
 	if !p.Retryable { // refused for what it is
