@@ -30,7 +30,7 @@ var appendTests = []storeTest{
 
 func testAppend(f *fixture) {
 	task := f.create()
-	before := uint64(time.Now().Add(-time.Hour).UnixMilli()) //nolint:gosec // a time of today
+	before := uint64(time.Now().Add(-time.Hour).UnixMilli())
 	drafts := []engine.Draft{
 		started(), message("a"), message("ü\\u0000 \\n\\\"<&>\u2028"), draft(engine.TypeProgress, `{"progress":12.50}`), suspended("s"), accepted("s"),
 		draft(engine.TypeCompleted, `{ "result" : {"z":1, "a":1e400}, "other": null }`),
@@ -237,7 +237,7 @@ func testTerminalGuardRace(f *fixture) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	if p.Last.Ordinal != uint64(want) { //nolint:gosec // a count
+	if p.Last.Ordinal != uint64(want) {
 		f.Errorf("%d appends succeeded, the log ends with %s", want, p.Last)
 	}
 	checkDense(f.T, f.log(task.ID), p.First.Ordinal)

@@ -41,7 +41,7 @@ func testTrimming(t *testing.T, open func(*testing.T) (engine.Store, int)) {
 	}
 	live.waitFor("the terminal event", live.over)
 
-	first := int(log[0].ID.Ordinal) - 1 //nolint:gosec // index into ids of the first retained event
+	first := int(log[0].ID.Ordinal) - 1
 	for i, id := range append([]engine.EventID{{}}, ids...) {
 		trimmed := id.Ordinal < log[0].ID.Ordinal
 		p, err := store.Read(f.ctx(), task.ID, id, len(ids))

@@ -21,9 +21,9 @@ type Executor struct {
 	emitter  *engine.Emitter
 
 	// work ends when handlers must stop, final when even last events must.
-	work      context.Context //nolint:containedctx // the executor's own lifetime
+	work      context.Context
 	stopWork  context.CancelCauseFunc
-	final     context.Context //nolint:containedctx // the executor's own lifetime
+	final     context.Context
 	stopFinal context.CancelFunc
 
 	mu       sync.Mutex

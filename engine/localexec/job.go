@@ -13,7 +13,7 @@ import (
 type job struct {
 	task   engine.Task
 	do     call
-	ctx    context.Context //nolint:containedctx // the task's own lifetime
+	ctx    context.Context
 	cancel context.CancelCauseFunc
 	// turn is closed when the job has a worker; until then waiting is its
 	// place in the queue, guarded by Executor.mu.
@@ -51,7 +51,7 @@ func (x *Executor) run(j *job) {
 	done := make(chan outcome, 1)
 	x.group.Go(func() { x.call(j, run, done) })
 	if o, ok := x.await(ctx, done); ok {
-		x.conclude(j, run, x.verdict(j, ctx, o))
+		x.conclude(j, run, x.verdict(ctx, j, o))
 		return
 	}
 	x.cfg.Logger.Warn("localexec: a handler ignores its context; its task is ended without it",

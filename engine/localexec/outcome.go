@@ -53,7 +53,7 @@ func encode(v any) (json.RawMessage, error) {
 }
 
 // verdict turns an outcome into the task's terminal event.
-func (x *Executor) verdict(j *job, ctx context.Context, o outcome) engine.Payload { //nolint:revive // ctx is what is judged, not passed on
+func (x *Executor) verdict(ctx context.Context, j *job, o outcome) engine.Payload {
 	switch {
 	case o.crashed:
 		return engine.Failed{Code: CodeHandlerPanic, Message: "the task crashed"}
