@@ -211,18 +211,38 @@ func isVersion(v json.RawMessage) string {
 }
 
 func isTime(v json.RawMessage) string {
-	const wrong = "must be an RFC 3339 time in UTC, ending in Z"
-	if v[0] != '"' {
-		return wrong
-	}
-	s := unquote(v)
-	// time.Parse takes commas and short hours; UnmarshalText is strict.
-	var t time.Time
-	if !strings.HasSuffix(s, "Z") || t.UnmarshalText([]byte(s)) != nil {
-		return wrong
+	if v[0] != '"' || !utcTime(unquote(v)) {
+		return "must be an RFC 3339 time in UTC, ending in Z"
 	}
 	return ""
 }
+
+// utcTime checks the form itself, since package time also reads short hours and
+// commas (go.dev/issue/54580); what the digits say, it checks.
+func utcTime(s string) bool {
+	const form = "0000-00-00T00:00:00"
+	if len(s) <= len(form) {
+		return false
+	}
+	for i := range len(form) {
+		if form[i] == '0' && !isDigit(s[i]) || form[i] != '0' && s[i] != form[i] {
+			return false
+		}
+	}
+	fraction, ok := strings.CutSuffix(s[len(form):], "Z")
+	if !ok || fraction != "" && (fraction[0] != '.' || len(fraction) == 1) {
+		return false
+	}
+	for i := 1; i < len(fraction); i++ {
+		if !isDigit(fraction[i]) {
+			return false
+		}
+	}
+	_, err := time.Parse(time.RFC3339, s)
+	return err == nil
+}
+
+func isDigit(c byte) bool { return c >= '0' && c <= '9' }
 
 // checkUTF8 names the first of the strings that is not UTF-8. An encoder would
 // silently put U+FFFD in its place.

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 
 	"github.com/taskbridge/taskbridge-fiber/engine/fanout"
 )
@@ -14,7 +15,7 @@ type source struct{ e *Engine }
 func (s source) Read(ctx context.Context, key string, after fanout.ID, limit int) (fanout.Page, error) {
 	v, err := s.e.look(ctx, Task{ID: key}, EventID(after), limit)
 	if err != nil {
-		return fanout.Page{}, err
+		return fanout.Page{}, sourceError(err)
 	}
 	page := fanout.Page{Position: fanoutID(v.position), Entries: entries(v.events), More: v.more}
 	if v.gap != nil {
@@ -30,9 +31,17 @@ func (s source) Read(ctx context.Context, key string, after fanout.ID, limit int
 func (s source) Follow(ctx context.Context, key string, after fanout.ID, feed fanout.Feed) (func(), error) {
 	stop, err := s.e.cfg.Store.Follow(ctx, key, EventID(after), follower{feed})
 	if err != nil {
-		return nil, storeError("follow the log", err)
+		return nil, sourceError(storeError("follow the log", err))
 	}
 	return stop, nil
+}
+
+// sourceError tells the hub which error is not worth another try.
+func sourceError(err error) error {
+	if CodeOf(err) == CodeTaskNotFound {
+		return errors.Join(fanout.ErrNotFound, err)
+	}
+	return err
 }
 
 // follower hands a store's pushes on. It holds nothing back and asks nothing.
