@@ -33,6 +33,7 @@ func (b *Bridge) answer(c *fiber.Ctx, serve service) error {
 	if err != nil {
 		err = b.fail(c, err)
 	}
+	settleBody(c)
 	leave(c)
 	return err
 }

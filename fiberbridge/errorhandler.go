@@ -80,7 +80,7 @@ func fiberRefusal(status int) *engine.Error {
 // owns reports whether a request that Fiber refused with status was one for a
 // handler of the bridge.
 func (b *Bridge) owns(c *fiber.Ctx, status int) bool {
-	if len(c.Request().Header.RequestURI()) == 0 {
+	if len(c.Request().Header.RawHeaders()) == 0 {
 		return true // forgotten by fasthttp
 	}
 	method := c.Method()

@@ -27,6 +27,9 @@ const formMemory = 1 << 20
 // beside its files.
 const formFieldBytes = 8 << 20
 
+// formEpilogueBytes is what may follow a form's last boundary, to no purpose.
+const formEpilogueBytes = 4 << 10
+
 // createForm reads a create request's multipart form. done gives back what the
 // form holds; it is never nil, and the request's files are gone after it.
 func (b *Bridge) createForm(c *fiber.Ctx, boundary string) (req engine.CreateRequest, done func(), err error) {
@@ -53,7 +56,7 @@ func (b *Bridge) readForm(c *fiber.Ctx, boundary string) (*multipart.Form, func(
 		return form, func() {}, nil
 	}
 	if boundary == "" {
-		return nil, func() {}, unreadBody(c, malformedForm(nil))
+		return nil, func() {}, malformedForm(nil)
 	}
 	limited := &io.LimitedReader{R: c.Context().RequestBodyStream(), N: b.cfg.Uploads.MaxTotalBytes + formFieldBytes}
 	form, err := multipart.NewReader(limited, boundary).ReadForm(formMemory)
@@ -62,7 +65,11 @@ func (b *Bridge) readForm(c *fiber.Ctx, boundary string) (*multipart.Form, func(
 		if limited.N <= 0 {
 			err = errUploadTotal(b.cfg.Uploads)
 		}
-		return nil, func() {}, unreadBody(c, err)
+		return nil, func() {}, err
+	}
+	// A form ends before its body does: with chunks, at least one is left.
+	if !skipBody(c, formEpilogueBytes) {
+		c.Context().SetConnectionClose()
 	}
 	return form, func() {
 		if err := form.RemoveAll(); err != nil {

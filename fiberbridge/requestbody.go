@@ -42,26 +42,44 @@ func readBody(c *fiber.Ctx) ([]byte, error) {
 	if !c.Request().IsBodyStream() {
 		return c.Request().Body(), nil
 	}
-	limit := int64(c.App().Config().BodyLimit)
-	if limit <= 0 {
-		limit = streamedBodyLimit
-	}
+	limit := bodyLimit(c)
 	var body bytes.Buffer
 	n, err := body.ReadFrom(io.LimitReader(c.Context().RequestBodyStream(), limit+1))
 	switch {
 	case err != nil:
-		return nil, unreadBody(c, engine.NewError(engine.CodeInvalidRequest, "the body broke off").WithCause(err))
+		return nil, engine.NewError(engine.CodeInvalidRequest, "the body broke off").WithCause(err)
 	case n > limit:
-		return nil, unreadBody(c, errTooLarge)
+		return nil, errTooLarge
 	}
-	return body.Bytes(), nil
+	return body.Bytes(), c.Request().CloseBodyStream()
 }
 
 var errTooLarge = engine.NewError(engine.CodeRequestTooLarge, "the body is larger than the server allows")
 
-// unreadBody ends the connection after the answer: the rest of the body is
-// still to come, and nobody will read it.
-func unreadBody(c *fiber.Ctx, err error) error {
-	c.Context().SetConnectionClose()
-	return err
+// bodyLimit is the app's BodyLimit.
+func bodyLimit(c *fiber.Ctx) int64 {
+	if limit := c.App().Config().BodyLimit; limit > 0 {
+		return int64(limit)
+	}
+	return streamedBodyLimit
+}
+
+// settleBody makes sure that a streamed body that a handler has not read to its
+// end is not taken for the next request on the connection: fasthttp goes on
+// reading wherever the handler stopped.
+func settleBody(c *fiber.Ctx) {
+	if !c.Request().IsBodyStream() {
+		return
+	}
+	// Up to the limit a body of known length is in memory already.
+	if n := int64(c.Request().Header.ContentLength()); n < 0 || n > bodyLimit(c) || !skipBody(c, n) {
+		c.Context().SetConnectionClose()
+	}
+}
+
+// skipBody reads what is left of a streamed body, at most that much, and
+// reports whether that was its end.
+func skipBody(c *fiber.Ctx, most int64) bool {
+	n, err := io.Copy(io.Discard, io.LimitReader(c.Context().RequestBodyStream(), most+1))
+	return err == nil && n <= most && c.Request().CloseBodyStream() == nil
 }
