@@ -136,10 +136,19 @@ func (s *memSource) loseTail(key string, n int) {
 }
 
 func (lg *memLog) last() ID {
+	lg.mu.Lock()
+	defer lg.mu.Unlock()
 	if len(lg.all) == 0 {
 		return ID{}
 	}
 	return lg.all[len(lg.all)-1].ID
+}
+
+// open is how many follows have not been stopped.
+func (lg *memLog) open() int {
+	lg.mu.Lock()
+	defer lg.mu.Unlock()
+	return len(lg.tickets)
 }
 
 func (lg *memLog) id(ordinal uint64) ID {
