@@ -109,7 +109,7 @@ func (d *deadlines) run() {
 		jump := wall.Sub(wallAtBegin) - time.Duration(now-monoAtBegin)
 		wallAtBegin, monoAtBegin = wall, now
 		if jump.Abs() > lookAgain {
-			now = d.all(now, wall)
+			now = d.all(now)
 		}
 		d.due(now, wall)
 
@@ -153,7 +153,7 @@ func (d *deadlines) due(now instant, wall time.Time) {
 }
 
 // all makes everything due now.
-func (d *deadlines) all(now instant, _ time.Time) instant {
+func (d *deadlines) all(now instant) instant {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for _, t := range d.heap {
