@@ -262,3 +262,9 @@ func isTimeout(err error) bool {
 	var timeout net.Error
 	return errors.As(err, &timeout) && timeout.Timeout()
 }
+
+type nobody struct{}
+
+func (nobody) Readable([]byte) {}
+func (nobody) Writable()       {}
+func (nobody) Hangup(error)    {}

@@ -115,6 +115,9 @@ func TestNoCallFromWithinAMethod(t *testing.T) {
 		if err := r.waitHangup(); !errors.Is(err, io.EOF) {
 			t.Fatal(err)
 		}
+		if got, _, _ := r.heard(); got != "pendinga" {
+			t.Fatalf("read %q", got)
+		}
 		waitDone(t, s)
 	})
 }

@@ -159,8 +159,18 @@ func TestLingerEnds(t *testing.T) {
 			s.CloseGracefully(time.Hour)
 			all = append(all, s)
 		}
+		early, client := tcpPair(t)
+		_ = client.Close()
+		s := adopt(t, g, early, nil, newRecorder(t))
+		s.CloseGracefully(time.Hour)
+		all = append(all, s)
 		for _, s := range all {
 			waitDone(t, s)
+		}
+		g.lingers.mu.Lock()
+		defer g.lingers.mu.Unlock()
+		if n := len(g.lingers.queue); n != 0 {
+			t.Fatalf("%d closed sockets are held", n)
 		}
 	})
 }
