@@ -31,6 +31,7 @@ type httpHost struct {
 	engine *engine.Engine
 	store  *memstore.Store
 	prefix string
+	open   []string // tasks that create has made
 }
 
 // hostOptions change what newHTTPHost makes.
@@ -96,10 +97,13 @@ func newHTTPHost(t testing.TB, change func(*hostOptions)) *httpHost {
 	if err := errors.Join(bridge.Mount(router), bridge.MountHealth(app)); err != nil {
 		t.Fatal(err)
 	}
-	h := &httpHost{app, bridge, eng, store, opt.prefix}
+	h := &httpHost{app: app, bridge: bridge, engine: eng, store: store, prefix: opt.prefix}
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()
+		for _, id := range h.open { // or the executor waits for them
+			_, _ = eng.Cancel(ctx, engine.AuthContext{Subject: "alice"}, id, "")
+		}
 		if err := bridge.Shutdown(ctx); err != nil {
 			t.Errorf("shutdown: %v", err)
 		}
@@ -227,6 +231,7 @@ func (h *httpHost) create(t testing.TB, taskType, input string) string {
 	}
 	var c createdTask
 	r.decode(t, &c)
+	h.open = append(h.open, c.TaskID)
 	return c.TaskID
 }
 
