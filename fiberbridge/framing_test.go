@@ -12,7 +12,6 @@ import (
 
 	"github.com/taskbridge/taskbridge-fiber/engine"
 	"github.com/taskbridge/taskbridge-fiber/engine/fanout"
-	"github.com/taskbridge/taskbridge-fiber/fiberbridge/internal/wsproto"
 )
 
 const framingTask = "0123456789abcdef"
@@ -151,17 +150,17 @@ func parseSSE(text string) (blocks []sseBlock) {
 	text = strings.ReplaceAll(text, "\r", "\n")
 	var b sseBlock
 	var data []string
-	any := false
+	filled := false
 	for line := range strings.SplitSeq(text, "\n") {
 		if line == "" {
-			if any {
+			if filled {
 				b.data = strings.Join(data, "\n")
 				blocks = append(blocks, b)
 			}
-			b, data, any = sseBlock{}, nil, false
+			b, data, filled = sseBlock{}, nil, false
 			continue
 		}
-		any = true
+		filled = true
 		name, value, _ := strings.Cut(line, ":")
 		value = strings.TrimPrefix(value, " ")
 		switch name {
@@ -269,5 +268,3 @@ func sameJSON(t testing.TB, a, b []byte) bool {
 	var x, y bytes.Buffer
 	return json.Compact(&x, a) == nil && json.Compact(&y, b) == nil && bytes.Equal(x.Bytes(), y.Bytes())
 }
-
-var _ = wsproto.CloseNormal

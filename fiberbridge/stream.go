@@ -60,8 +60,10 @@ func (st *stream) init(s *streams, self subscriber, expires time.Time, heartbeat
 		st.oldAt = s.deadlines.now() + instant(age-jitter(age/10))
 	}
 	st.quick = s.cfg.Streams.WriteTimeout
-	if heartbeat > 0 && heartbeat < st.quick {
-		st.quick = heartbeat
+	// Noticed within two heartbeats: the kernel counts from the first
+	// retransmission, and looks at the next ones only.
+	if soon := max(heartbeat-heartbeat/5-250*time.Millisecond, heartbeat/2); soon > 0 && soon < st.quick {
+		st.quick = soon
 	}
 }
 
@@ -160,13 +162,6 @@ func (st *stream) letGo(gracefully bool) {
 		release(sock, gracefully)
 		st.s.leave(st.self)
 	}
-}
-
-// isOver reports whether the socket was let go of.
-func (st *stream) isOver() bool {
-	st.mu.Lock()
-	defer st.mu.Unlock()
-	return st.over
 }
 
 // checkLife ends a stream whose time is over: a credential that expired, the

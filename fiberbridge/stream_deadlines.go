@@ -114,7 +114,7 @@ func (d *deadlines) run() {
 		d.due(now, wall)
 
 		var sleep <-chan time.Time
-		if next, any := d.next(); any {
+		if next, ok := d.next(); ok {
 			timer.Reset(min(max(time.Duration(next-d.now()), 0), lookAgain))
 			sleep = timer.C
 		}
@@ -127,7 +127,7 @@ func (d *deadlines) run() {
 	}
 }
 
-func (d *deadlines) next() (at instant, any bool) {
+func (d *deadlines) next() (at instant, ok bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if len(d.heap) == 0 {

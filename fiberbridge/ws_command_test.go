@@ -2,6 +2,7 @@ package fiberbridge
 
 import (
 	"encoding/json"
+	"errors"
 	"strings"
 	"testing"
 )
@@ -41,7 +42,7 @@ func TestWSCommand(t *testing.T) {
 		{`{"action":"subscribe","taskId":"t","lastEventId":` + strings.Repeat("[", 4000), wsCommand{}, errFrameCursor},
 	} {
 		got, err := parseCommand([]byte(tc.frame))
-		if err != tc.err || got.action != tc.want.action || got.taskID != tc.want.taskID ||
+		if !errors.Is(err, tc.err) || got.action != tc.want.action || got.taskID != tc.want.taskID ||
 			(got.cursor == nil) != (tc.want.cursor == nil) || got.cursor != nil && *got.cursor != *tc.want.cursor {
 			t.Errorf("%.80s: %+v, %v", tc.frame, got, err)
 		}

@@ -300,7 +300,7 @@ func TestWSOriginTrust(t *testing.T) {
 	setup.app.TrustedProxies = []string{"10.1.1.1"}
 	h := startHost(t, setup)
 	_, resp, err := h.wsDial(t, "Origin: https://front.example.com", "X-Forwarded-Host: front.example.com")
-	if err == nil || resp == nil || resp.StatusCode != 403 {
+	if err == nil || resp == nil || resp.StatusCode != http.StatusForbidden {
 		t.Errorf("%v %v", resp, err)
 	}
 }
