@@ -172,23 +172,39 @@ func TestUserTimeoutOfAPipe(t *testing.T) {
 }
 
 // The connections that fasthttp hands over, plain and counted by address, from
-// both sides of the hijack.
+// both sides of the hijack, and those of an in-memory listener.
 func TestFasthttpWrappers(t *testing.T) {
-	for name, perIP := range map[string]int{"plain": 0, "counted by address": 10} {
-		t.Run(name, func(t *testing.T) {
+	tcp := func(t *testing.T) (net.Listener, func() (net.Conn, error)) {
+		ln, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return ln, func() (net.Conn, error) { return net.Dial("tcp", ln.Addr().String()) }
+	}
+	memory := func(*testing.T) (net.Listener, func() (net.Conn, error)) {
+		ln := fasthttputil.NewInmemoryListener()
+		return ln, ln.Dial
+	}
+	for _, c := range []struct {
+		name   string
+		perIP  int
+		listen func(*testing.T) (net.Listener, func() (net.Conn, error))
+		fast   bool
+	}{{"plain", 0, tcp, true}, {"counted by address", 10, tcp, true}, {"in memory", 0, memory, false}} {
+		t.Run(c.name, func(t *testing.T) {
 			eachPath(t, Options{}, func(t *testing.T, g *Group) {
-				fast := !g.opt.DisableFastPath
+				fast := c.fast && !g.opt.DisableFastPath
+				handlers := make(chan *recorder, 1)
 				sockets := make(chan *Socket, 1)
 				before := make(chan bool, 1)
-				r := newRecorder(t)
-				server := &fasthttp.Server{MaxConnsPerIP: perIP, MaxIdleWorkerDuration: 10 * time.Millisecond, Handler: func(ctx *fasthttp.RequestCtx) {
+				server := &fasthttp.Server{MaxConnsPerIP: c.perIP, MaxIdleWorkerDuration: 10 * time.Millisecond}
+				server.Handler = func(ctx *fasthttp.RequestCtx) {
 					before <- g.CanTakeOver(ctx.Conn())
 					ctx.HijackSetNoResponse(true)
 					ctx.Hijack(func(c net.Conn) {
 						_ = c.SetReadDeadline(time.Unix(1, 0)) // empties the buffer, and only that
 						pending, _ := io.ReadAll(c)
-						_ = c.SetReadDeadline(time.Time{})
-						s, err := g.Adopt(c, pending, r)
+						s, err := g.Adopt(c, pending, <-handlers)
 						if err != nil {
 							t.Error(err)
 							return
@@ -198,19 +214,18 @@ func TestFasthttpWrappers(t *testing.T) {
 							<-s.Done()
 						}
 					})
-				}}
-				ln, err := net.Listen("tcp", "127.0.0.1:0")
-				if err != nil {
-					t.Fatal(err)
 				}
+				ln, dial := c.listen(t)
 				served := make(chan error, 1)
 				go func() { served <- server.Serve(ln) }()
 				defer func() {
 					_ = server.Shutdown()
 					<-served
 				}()
-				for range 3 { // the wrappers are pooled
-					client, err := net.Dial("tcp", ln.Addr().String())
+				for round := range 4 { // the wrappers are pooled
+					r := newRecorder(t)
+					handlers <- r
+					client, err := dial()
 					if err != nil {
 						t.Fatal(err)
 					}
@@ -225,15 +240,18 @@ func TestFasthttpWrappers(t *testing.T) {
 					if n, err := s.TryWrite([]byte("answer")); n != 6 || err != nil {
 						t.Fatalf("TryWrite: %d, %v", n, err)
 					}
-					s.CloseGracefully(patience)
-					if got, err := readEnd(t, client); string(got) != "answer" || err != nil {
+					if round%2 == 0 {
+						s.CloseGracefully(patience)
+					} else {
+						_ = mustRead(t, client, 5)
+						s.Close()
+						waitDone(t, s)
+					}
+					if got, err := readEnd(t, client); !strings.HasSuffix("answer", string(got)) || err != nil {
 						t.Fatalf("got %q, %v", got, err)
 					}
 					_ = client.Close()
 					waitDone(t, s)
-					r.mu.Lock()
-					r.bytes.Reset()
-					r.mu.Unlock()
 				}
 			})
 		})

@@ -145,6 +145,33 @@ func TestFarewellToAHalfClosedPeer(t *testing.T) {
 	})
 }
 
+// What was taken before CloseGracefully arrives, though the peer reads it late
+// and has closed its own side.
+func TestGracefulCloseDeliversWhatWasTaken(t *testing.T) {
+	for _, halfClosed := range []bool{false, true} {
+		eachPath(t, Options{}, func(t *testing.T, g *Group) {
+			server, client := tcpPair(t)
+			_ = client.SetReadBuffer(16 << 10)
+			r := newRecorder(t)
+			s := adopt(t, g, server, nil, r)
+			block := make([]byte, 8<<20)
+			taken, err := s.TryWrite(block)
+			if err != nil {
+				t.Fatal(err)
+			}
+			s.CloseGracefully(patience)
+			if halfClosed {
+				_ = client.CloseWrite()
+			}
+			if got, err := readEnd(t, client); len(got) != taken || err != nil {
+				t.Fatalf("%d of %d bytes came, and %v", len(got), taken, err)
+			}
+			_ = client.Close()
+			waitDone(t, s)
+		})
+	}
+}
+
 // Once Done is closed no call is under way and none follows, whoever closed,
 // whenever.
 func TestQuietAfterDone(t *testing.T) {

@@ -119,6 +119,52 @@ func (w *pacedWriter) Writable() {
 func (w *pacedWriter) Readable([]byte) {}
 func (w *pacedWriter) Hangup(error)    {}
 
+// Bytes that come and room for bytes are told one after the other, though two
+// goroutines may find out at once.
+func TestCallsNeverOverlap(t *testing.T) {
+	eachPath(t, Options{}, func(t *testing.T, g *Group) {
+		server, client := tcpPair(t)
+		h := &slowHandler{quietHandler: quietHandler{t: t}}
+		s := adopt(t, g, server, nil, h)
+		go func() { _, _ = io.Copy(io.Discard, client) }()
+		go func() {
+			for {
+				if _, err := client.Write([]byte("more")); err != nil {
+					return
+				}
+			}
+		}()
+		block := make([]byte, 64<<10)
+		until(t, "calls of both kinds", func() bool {
+			for range 20 {
+				if _, err := s.TryWrite(block); err != nil {
+					t.Fatal(err)
+				}
+			}
+			return h.readable.Load() > 300 && h.writable.Load() > 30
+		})
+		s.Close()
+		waitDone(t, s)
+	})
+}
+
+// slowHandler stays in its calls long enough to meet another.
+type slowHandler struct {
+	quietHandler
+	readable, writable atomic.Int64
+}
+
+func (h *slowHandler) call() {
+	if h.running.Add(1) != 1 {
+		h.t.Error("calls overlap")
+	}
+	runtime.Gosched()
+	h.running.Add(-1)
+}
+
+func (h *slowHandler) Readable([]byte) { h.call(); h.readable.Add(1) }
+func (h *slowHandler) Writable()       { h.call(); h.writable.Add(1) }
+
 // Sockets close and their numbers are used again while others write: what a
 // peer reads is its own connection's, and nothing else.
 func TestChurn(t *testing.T) {

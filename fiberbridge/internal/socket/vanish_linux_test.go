@@ -72,3 +72,18 @@ func TestAVanishedIdlePeerIsNoticed(t *testing.T) {
 		}
 	})
 }
+
+// The timeout is also how long a peer that is alive may take nothing.
+func TestAStalledReaderIsCut(t *testing.T) {
+	eachPath(t, Options{UserTimeout: 300 * time.Millisecond}, func(t *testing.T, g *Group) {
+		server, client := tcpPair(t)
+		_ = client.SetReadBuffer(16 << 10)
+		r := newRecorder(t)
+		s := adopt(t, g, server, nil, r)
+		fill(t, s)
+		if err := r.waitHangup(); !errors.Is(err, syscall.ETIMEDOUT) {
+			t.Fatalf("Hangup says %v", err)
+		}
+		waitDone(t, s)
+	})
+}
