@@ -38,6 +38,10 @@ func startBrowser(t *testing.T) context.Context {
 			chromedp.Flag("disable-component-update", true),
 			chromedp.Flag("disable-sync", true),
 			chromedp.Flag("disable-dev-shm-usage", true),
+			// Several tabs at once, and none is in the background.
+			chromedp.Flag("disable-background-timer-throttling", true),
+			chromedp.Flag("disable-backgrounding-occluded-windows", true),
+			chromedp.Flag("disable-renderer-backgrounding", true),
 			chromedp.WindowSize(1280, 1000),
 			chromedp.WSURLReadTimeout(patience),
 		)
@@ -195,11 +199,14 @@ func (p *tab) view() view {
 // start fills in the form and presses Start.
 func (p *tab) start(transport, taskType string, input map[string]any) {
 	p.t.Helper()
+	if input == nil {
+		input = map[string]any{}
+	}
 	fields, err := json.Marshal(input)
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	p.wait(`document.querySelector("#new fieldset[data-type=greet][disabled]")`) // the module has run
+	p.wait(`document.getElementById("start").disabled === false`) // the module has run
 	p.eval(fmt.Sprintf(`(() => {
 	  const set = (e, value) => { e.type === "checkbox" ? e.checked = value : e.value = value; e.dispatchEvent(new Event("change", {bubbles: true})); };
 	  set(document.getElementById("type"), %q);

@@ -58,6 +58,7 @@ func (s seen) wholeLog(t *testing.T, n int) {
 const closed = 2 // EventSource.CLOSED
 
 func TestEventSourceStaysAwayAfterTheEnd(t *testing.T) {
+	t.Parallel()
 	host := startHost(t)
 	g := startGate(t, host.url)
 	task := create(t, host.url, "tokens", map[string]any{"count": 20, "intervalMs": 20})
@@ -76,6 +77,7 @@ func TestEventSourceStaysAwayAfterTheEnd(t *testing.T) {
 }
 
 func TestEventSourceResumesAfterEachCut(t *testing.T) {
+	t.Parallel()
 	host := startHost(t)
 	g := startGate(t, host.url)
 	task := create(t, host.url, "tokens", map[string]any{"count": 400, "intervalMs": 20})
@@ -96,6 +98,7 @@ func TestEventSourceResumesAfterEachCut(t *testing.T) {
 // EventSource gives up for good on any status but 200. A refusal that will
 // pass must not look like one.
 func TestEventSourceComesBackWhenAPlaceIsFree(t *testing.T) {
+	t.Parallel()
 	host := startHost(t, "-max-streams", "1")
 	g := startGate(t, host.url)
 	task := create(t, host.url, "stall", nil)
@@ -133,7 +136,8 @@ func TestEventSourceComesBackWhenAPlaceIsFree(t *testing.T) {
 }
 
 func TestEventSourceGoesOnAskingWhileTheHostDrains(t *testing.T) {
-	host := startHost(t, "-drain", "20s")
+	t.Parallel()
+	host := startHost(t, "-drain", "12s")
 	g := startGate(t, host.url)
 	task := create(t, host.url, "stall", nil)
 	p := openTab(t, g.url)
@@ -152,9 +156,13 @@ func TestEventSourceGoesOnAskingWhileTheHostDrains(t *testing.T) {
 	if code := host.cmd.ProcessState.ExitCode(); code != 0 {
 		t.Errorf("exit code %d", code)
 	}
-	// As long as the host answered, it never answered with what ends an
-	// EventSource. (The gate's own 502, once the host is gone, does.)
-	for _, e := range g.exchanges("/stream") {
+	// It came back while the host still refused, and was never answered with
+	// what ends an EventSource. (The gate's own 502, once the host is gone, is.)
+	answered := g.exchanges("/stream")
+	if len(answered) < 2 {
+		t.Errorf("it did not come back: %+v", answered)
+	}
+	for _, e := range answered {
 		if e.status != http.StatusOK {
 			t.Errorf("answered with %d", e.status)
 		}
@@ -163,6 +171,7 @@ func TestEventSourceGoesOnAskingWhileTheHostDrains(t *testing.T) {
 
 // A lasting refusal ends an EventSource, and rightly so.
 func TestEventSourceGivesUpOnLastingRefusals(t *testing.T) {
+	t.Parallel()
 	host := startHost(t)
 	g := startGate(t, host.url)
 	task := create(t, host.url, "stall", nil)

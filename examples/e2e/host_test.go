@@ -117,6 +117,9 @@ func (h *demoHost) drain(t *testing.T) {
 // create starts a task of alice's and returns its id.
 func create(t *testing.T, base, taskType string, input map[string]any) string {
 	t.Helper()
+	if input == nil {
+		input = map[string]any{}
+	}
 	body, err := json.Marshal(map[string]any{
 		"clientRequestId": fmt.Sprintf("%s-%d", t.Name(), time.Now().UnixNano()),
 		"taskType":        taskType,

@@ -23,14 +23,18 @@ type socketResult struct {
 }
 
 func TestWebSocketOrigins(t *testing.T) {
+	t.Parallel()
 	host := startHost(t)
 	g := startGate(t, host.url)
 	task := create(t, host.url, "greet", nil)
 	eventually(t, "the task ends", func() bool { return lastOrdinal(t, host.url, task) == 5 })
 	socketURL := "ws" + g.url[len("http"):] + "/api/v1/tasks/ws?access_token=alice"
 
-	elsewhere := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+	elsewhere := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "text/html")
+		if r.URL.Path == "/opaque" {
+			w.Header().Set("Content-Security-Policy", "sandbox allow-scripts") // its origin is "null"
+		}
 		fmt.Fprint(w, "<!doctype html><title>another site</title>")
 	}))
 	defer elsewhere.Close()
@@ -59,7 +63,7 @@ func TestWebSocketOrigins(t *testing.T) {
 	t.Run("opaque origin", func(t *testing.T) {
 		before := len(g.exchanges("/ws"))
 		var result socketResult
-		openTab(t, "data:text/html,<title>nowhere</title>").eval(fmt.Sprintf(openWebSocket, socketURL, task), &result)
+		openTab(t, elsewhere.URL+"/opaque").eval(fmt.Sprintf(openWebSocket, socketURL, task), &result)
 		if result.Opened {
 			t.Errorf("%+v", result)
 		}

@@ -11,6 +11,7 @@ import (
 var everyTransport = []string{"websocket", "sse", "poll"}
 
 func TestTaskTypesOnEachTransport(t *testing.T) {
+	t.Parallel()
 	host := startHost(t)
 	for _, transport := range everyTransport {
 		t.Run(transport, func(t *testing.T) {
@@ -53,6 +54,7 @@ func TestTaskTypesOnEachTransport(t *testing.T) {
 }
 
 func TestProgressArrivesWhileTheTaskRuns(t *testing.T) {
+	t.Parallel()
 	host := startHost(t)
 	for _, transport := range everyTransport {
 		t.Run(transport, func(t *testing.T) {
@@ -69,6 +71,7 @@ func TestProgressArrivesWhileTheTaskRuns(t *testing.T) {
 }
 
 func TestCancel(t *testing.T) {
+	t.Parallel()
 	host := startHost(t)
 	for _, transport := range everyTransport {
 		t.Run(transport, func(t *testing.T) {
@@ -86,6 +89,7 @@ func TestCancel(t *testing.T) {
 }
 
 func TestApprovalShowsItsQuestionAndExpires(t *testing.T) {
+	t.Parallel()
 	host := startHost(t)
 	p := openTab(t, host.url)
 	p.start("websocket", "approval", map[string]any{"question": "Launch the rocket?", "expiresInMs": 2000})
@@ -101,6 +105,7 @@ func TestApprovalShowsItsQuestionAndExpires(t *testing.T) {
 }
 
 func TestApprovalCanBeCancelled(t *testing.T) {
+	t.Parallel()
 	host := startHost(t)
 	p := openTab(t, host.url)
 	p.start("sse", "approval", map[string]any{"question": "Wait for ever?", "expiresInMs": ""})
@@ -114,6 +119,7 @@ func TestApprovalCanBeCancelled(t *testing.T) {
 }
 
 func TestRefusalsAreShown(t *testing.T) {
+	t.Parallel()
 	host := startHost(t)
 	p := openTab(t, host.url)
 	if text := ""; true {
@@ -150,6 +156,7 @@ func TestRefusalsAreShown(t *testing.T) {
 }
 
 func TestCredentialsThatExpireEndTheStream(t *testing.T) {
+	t.Parallel()
 	host := startHost(t)
 	for _, transport := range everyTransport {
 		t.Run(transport, func(t *testing.T) {
@@ -167,6 +174,7 @@ func TestCredentialsThatExpireEndTheStream(t *testing.T) {
 }
 
 func TestTrimmedLogIsSaidToBe(t *testing.T) {
+	t.Parallel()
 	host := startHost(t, "-max-stream-length", "10")
 	task := create(t, host.url, "tokens", map[string]any{"count": 60})
 	eventually(t, "the task ends", func() bool { return lastOrdinal(t, host.url, task) == 62 })
@@ -191,6 +199,7 @@ func TestTrimmedLogIsSaidToBe(t *testing.T) {
 }
 
 func TestManyEventsAreAllCounted(t *testing.T) {
+	t.Parallel()
 	const count = 6000 // more than the page keeps rows for
 	host := startHost(t, "-max-stream-length", "10000")
 	for _, transport := range everyTransport {
@@ -211,6 +220,7 @@ func TestManyEventsAreAllCounted(t *testing.T) {
 }
 
 func TestPageLoadsNothingFromElsewhere(t *testing.T) {
+	t.Parallel()
 	host := startHost(t)
 	response, err := client.Get(host.url + "/")
 	if err != nil {

@@ -18,6 +18,7 @@ import (
 var everySite = []string{"nginx-default.conf", "nginx-recommended.conf"}
 
 func TestStreamsThroughNginx(t *testing.T) {
+	t.Parallel()
 	host := startHost(t)
 	for _, site := range everySite {
 		t.Run(site, func(t *testing.T) {
@@ -64,6 +65,7 @@ func TestStreamsThroughNginx(t *testing.T) {
 // by its closing notice through any proxy, by the cut itself through one that
 // speaks HTTP/1.1 to the host.
 func TestCutsThroughNginx(t *testing.T) {
+	t.Parallel()
 	host := startHost(t)
 	for _, site := range everySite {
 		t.Run(site, func(t *testing.T) {
@@ -90,6 +92,7 @@ func TestCutsThroughNginx(t *testing.T) {
 }
 
 func TestPageThroughNginx(t *testing.T) {
+	t.Parallel()
 	host := startHost(t)
 	for _, site := range everySite {
 		proxy := startNginx(t, site, host.url)
@@ -116,6 +119,7 @@ func TestPageThroughNginx(t *testing.T) {
 
 // What breaks between nginx and the host is mended by the browser.
 func TestPageThroughNginxWhenTheHostsConnectionsBreak(t *testing.T) {
+	t.Parallel()
 	host := startHost(t)
 	for _, site := range everySite {
 		g := startGate(t, host.url)
@@ -142,6 +146,7 @@ func TestPageThroughNginxWhenTheHostsConnectionsBreak(t *testing.T) {
 }
 
 func TestWebSocketOriginsThroughNginx(t *testing.T) {
+	t.Parallel()
 	host := startHost(t)
 	recommended := startNginx(t, "nginx-recommended.conf", host.url)
 	changedHost := startNginx(t, "nginx-default.conf", host.url)
@@ -190,6 +195,7 @@ func TestWebSocketOriginsThroughNginx(t *testing.T) {
 // A client that leaves frees its place on the host although nginx stands
 // between them.
 func TestLeavingThroughNginxFreesThePlace(t *testing.T) {
+	t.Parallel()
 	host := startHost(t, "-max-streams", "1")
 	for _, site := range everySite {
 		t.Run(site, func(t *testing.T) {
@@ -219,6 +225,7 @@ func TestLeavingThroughNginxFreesThePlace(t *testing.T) {
 }
 
 func TestUploadsThroughNginx(t *testing.T) {
+	t.Parallel()
 	host := startHost(t)
 	for site, want := range map[string]int{
 		"nginx-recommended.conf": http.StatusCreated,

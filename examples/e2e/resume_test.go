@@ -1,11 +1,13 @@
 package e2e
 
 import (
+	"strings"
 	"testing"
 	"time"
 )
 
 func TestCutAndReconnect(t *testing.T) {
+	t.Parallel()
 	host := startHost(t)
 	for _, transport := range everyTransport {
 		t.Run(transport, func(t *testing.T) {
@@ -18,7 +20,7 @@ func TestCutAndReconnect(t *testing.T) {
 			eventually(t, "the task goes on without the page", func() bool {
 				return lastOrdinal(t, host.url, seen.TaskID) >= seen.Events+20
 			})
-			if now := p.view(); now.Events > seen.Events+1 { // one batch may have been on its way to the view
+			if now := p.view(); now.Events != seen.Events {
 				t.Errorf("%d events when it was cut, %d now", seen.Events, now.Events)
 			}
 			p.press("reconnect")
@@ -31,6 +33,7 @@ func TestCutAndReconnect(t *testing.T) {
 }
 
 func TestReconnectAfterTheEnd(t *testing.T) {
+	t.Parallel()
 	host := startHost(t)
 	for _, transport := range everyTransport {
 		t.Run(transport, func(t *testing.T) {
@@ -50,6 +53,7 @@ func TestReconnectAfterTheEnd(t *testing.T) {
 
 // A network that breaks: the page comes back by itself and misses nothing.
 func TestConnectionsThatBreak(t *testing.T) {
+	t.Parallel()
 	host := startHost(t)
 	for _, transport := range everyTransport {
 		t.Run(transport, func(t *testing.T) {
@@ -61,7 +65,9 @@ func TestConnectionsThatBreak(t *testing.T) {
 				p.waitEvents(25 * cut)
 				before := p.view().Reconnects
 				g.sever()
-				eventually(t, "the page comes back", func() bool { return p.view().Reconnects > before })
+				if transport != "poll" { // Chromium repeats a GET by itself when a connection breaks
+					eventually(t, "the page comes back", func() bool { return p.view().Reconnects > before })
+				}
 			}
 			p.waitStatus("COMPLETED")
 			p.waitConnection("ended")
@@ -72,8 +78,33 @@ func TestConnectionsThatBreak(t *testing.T) {
 	}
 }
 
+// A host that is replaced: the page asks on, through the proxy's 502 that ends
+// an EventSource for good, until the new host answers. Its embedded store does
+// not know the task; the page says so.
+func TestHostThatIsReplaced(t *testing.T) {
+	t.Parallel()
+	for _, transport := range everyTransport {
+		t.Run(transport, func(t *testing.T) {
+			host := startHost(t, "-drain", "1s")
+			g := startGate(t, host.url)
+			p := openTab(t, g.url)
+			p.start(transport, "stall", nil)
+			p.waitStatus("RUNNING")
+			host.drain(t)
+			<-host.exited
+			p.waitConnection("retrying")
+			startHost(t, "-addr", host.address())
+			p.waitConnection("refused")
+			if v := p.view(); !strings.Contains(v.Warning, "no such task") {
+				t.Errorf("the page says %q", v.Warning)
+			}
+		})
+	}
+}
+
 // A host that drains tells its streams when to come back, and cuts them.
 func TestDrainIsAnnounced(t *testing.T) {
+	t.Parallel()
 	for _, transport := range []string{"websocket", "sse"} {
 		t.Run(transport, func(t *testing.T) {
 			host := startHost(t, "-drain", "6s")

@@ -3,14 +3,20 @@ package e2e
 import (
 	"os"
 	"os/exec"
+	"sync"
 	"testing"
 )
+
+// installing keeps tests from installing the same thing at once.
+var installing sync.Mutex
 
 // tool returns the path of a program, which is installed if it is missing and
 // this is root on a Debian system. Without it the test fails: a test that is
 // skipped for want of a browser tests nothing.
 func tool(t *testing.T, program, debianPackage string) string {
 	t.Helper()
+	installing.Lock()
+	defer installing.Unlock()
 	if path, ok := find(program); ok {
 		return path
 	}

@@ -10,7 +10,8 @@ import (
 )
 
 // settings is what the command line and the environment choose. A zero
-// duration or count stands for the library's default.
+// duration or count stands for the library's default; a negative flush for no
+// pause between writes.
 type settings struct {
 	addr        string
 	redis       string
@@ -43,7 +44,7 @@ func parseSettings(args []string, getenv func(string) string, usage io.Writer) (
 	fs.StringVar(&s.redisPrefix, "redis-prefix", "taskbridge", "`prefix` of every Redis key")
 	fs.StringVar(&s.uploadDir, "upload-dir", "", "keep attachments in this `directory`; empty: in memory")
 	fs.DurationVar(&s.heartbeat, "heartbeat", 0, "heartbeat `interval` of SSE and WebSocket; 0: the library's defaults")
-	fs.DurationVar(&s.flush, "flush", 0, "shortest `time` between two writes to one subscriber; 0: the library's default")
+	fs.DurationVar(&s.flush, "flush", 0, "shortest `time` between two writes to one busy subscriber; 0: each event at once (default: the library's)")
 	fs.DurationVar(&s.drain, "drain", 10*time.Second, "how long SIGTERM may take, a `duration`")
 	fs.IntVar(&s.maxStreamLength, "max-stream-length", 0, "retained events per task, a `count`; 0: the library's default, 1000")
 	fs.DurationVar(&s.streamTTL, "stream-ttl", 0, "how long a finished task's log is kept, a `duration`; 0: the library's default")
@@ -66,7 +67,15 @@ func parseSettings(args []string, getenv func(string) string, usage io.Writer) (
 	if err := fromEnvironment(fs, getenv); err != nil {
 		return settings{}, err
 	}
-	return s, s.validate()
+	if err := s.validate(); err != nil {
+		return settings{}, err
+	}
+	fs.Visit(func(f *flag.Flag) {
+		if f.Name == "flush" && s.flush == 0 {
+			s.flush = -1 // no pause was asked for, and not the default
+		}
+	})
+	return s, nil
 }
 
 // fromEnvironment sets the flags that the command line left out.

@@ -112,6 +112,20 @@ func TestBadSettingsAreNamed(t *testing.T) {
 	}
 }
 
+func TestFlushOfZeroIsNotTheDefault(t *testing.T) {
+	for args, want := range map[string]time.Duration{"-flush=0": -1, "-flush=0s": -1, "-flush=1ms": time.Millisecond, "-drain=1s": 0} {
+		if got, err := parseSettings([]string{args}, environment(), io.Discard); err != nil || got.flush != want {
+			t.Errorf("%s: %s, %v", args, got.flush, err)
+		}
+	}
+	if got, err := parseSettings(nil, environment("FLUSH=0"), io.Discard); err != nil || got.flush != -1 {
+		t.Errorf("FLUSH=0: %s, %v", got.flush, err)
+	}
+	if _, err := parseSettings([]string{"-flush=-1ms"}, environment(), io.Discard); err == nil {
+		t.Error("a negative one is taken")
+	}
+}
+
 func TestUsage(t *testing.T) {
 	var usage bytes.Buffer
 	_, err := parseSettings([]string{"-h"}, environment(), &usage)

@@ -224,4 +224,14 @@ func TestSecondSignalExitsAtOnce(t *testing.T) {
 	if _, err := io.Copy(io.Discard, stream); err == nil {
 		t.Error("the stream was ended as if its task were over")
 	}
+	for deadline := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
+		response, err := client.Get(d.url + "/health")
+		if err != nil {
+			break // the server is the last that is shut down
+		}
+		_ = response.Body.Close()
+		if time.Now().After(deadline) {
+			t.Fatal("what was left behind does not end")
+		}
+	}
 }

@@ -44,6 +44,7 @@ const chosenTransport = () => document.querySelector("#new input[name=transport]
 
 $("type").addEventListener("change", showInputs);
 showInputs();
+$("start").disabled = false; // until here a form would be sent to nowhere
 
 $("new").addEventListener("submit", async (submit) => {
   submit.preventDefault();
@@ -121,6 +122,7 @@ function follow({ taskId, status, subject, heading, count }) {
 const CONNECTION_TEXT = { connecting: "connecting", live: "live", retrying: "connection lost", cut: "cut", ended: "ended", refused: "refused" };
 
 function showConnection(state, detail) {
+  render(); // whatever came before is on the page when it says "cut"
   const chip = $("connection");
   chip.dataset.state = state;
   chip.textContent = CONNECTION_TEXT[state] + (detail && state === "retrying" ? `: ${detail}` : "");
@@ -222,6 +224,7 @@ function renderSoon() {
 }
 
 function render() {
+  clearTimeout(task.rendering);
   task.rendering = null;
   const { log, reconnects } = task;
   $("count-events").textContent = log.events;
@@ -233,7 +236,7 @@ function render() {
   }
 
   if (task.text !== "") {
-    appendFollowing($("text"), task.text);
+    appendFollowing($("text"), task.text.slice(-TEXT_CHARACTERS));
     task.text = "";
     const text = $("text");
     while (text.textContent.length > TEXT_CHARACTERS && text.childNodes.length > 1) text.firstChild.remove();
