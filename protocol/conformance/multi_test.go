@@ -100,7 +100,6 @@ func TestSocketLaterSubscribeRefused(t *testing.T) {
 		{"aaaaaaaaaaaaaaaa", "", "TASK_NOT_FOUND"},
 		{foreign, "", "TASK_NOT_FOUND"},
 		{"no id", "", "TASK_NOT_FOUND"},
-		{"", "", "TASK_NOT_FOUND"},
 		{"\r\n\u2028<b>", "", "TASK_NOT_FOUND"},
 		{open, "abc", "INVALID_REQUEST"},
 		{open, "1-2-3", "INVALID_REQUEST"},

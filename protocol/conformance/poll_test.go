@@ -124,7 +124,7 @@ func TestPollWaitEndsWithTheFirstEvent(t *testing.T) {
 func TestPollWaitLastsAsLongAsAsked(t *testing.T) {
 	c := connect(t)
 	open := c.Start("stall", `{}`)
-	defer c.Cancel(open, "")
+	t.Cleanup(func() { c.Cancel(open, "") })
 	over, log := c.Finished("greet", `{"name":"Ada"}`)
 	first := c.Poll(open, client.Poll{Wait: 10 * time.Second})
 	for name, p := range map[string]struct{ id, after string }{

@@ -28,11 +28,12 @@ func (e Event) Terminal() bool {
 
 // Ordinal is the second half of the event's id.
 func (e Event) Ordinal() uint64 {
-	_, n := e.halves()
+	_, n := e.Halves()
 	return n
 }
 
-func (e Event) halves() (millis, ordinal uint64) {
+// Halves are the two numbers of the event's id.
+func (e Event) Halves() (millis, ordinal uint64) {
 	a, b, _ := strings.Cut(e.EventID, "-")
 	millis, _ = strconv.ParseUint(a, 10, 64)
 	ordinal, _ = strconv.ParseUint(b, 10, 64)
@@ -53,7 +54,7 @@ func CheckLog(t testing.TB, id string, events []Event, first uint64) {
 	t.Helper()
 	var before uint64
 	for i, e := range events {
-		millis, ordinal := e.halves()
+		millis, ordinal := e.Halves()
 		switch {
 		case e.TaskID != id:
 			t.Errorf("event %s is of task %s, not %s", e.EventID, e.TaskID, id)

@@ -154,8 +154,7 @@ func (s *RawSocket) Read(patience time.Duration) (opcode byte, payload []byte, e
 }
 
 // CloseCode reads on until the server closes and returns the code of its close
-// frame, 0 for a connection that ended without one. After a close frame the
-// connection must end.
+// frame, 0 for a connection that ended without one.
 func (s *RawSocket) CloseCode(patience time.Duration) (int, error) {
 	deadline := time.Now().Add(patience)
 	for {
@@ -172,16 +171,27 @@ func (s *RawSocket) CloseCode(patience time.Duration) (int, error) {
 			return 1005, nil
 		}
 		code := int(binary.BigEndian.Uint16(payload))
-		// RFC 6455, section 5.5.1: answer it, then the server ends the connection.
-		_ = s.Write(ClientFrame(true, OpClose, string(payload[:2])))
-		_ = s.conn.SetReadDeadline(time.Now().Add(patience))
-		if n, err := io.Copy(io.Discard, s.in); errors.As(err, &timeout) && timeout.Timeout() {
-			return code, fmt.Errorf("after close %d the connection stays open", code)
-		} else if n > 0 {
-			return code, fmt.Errorf("%d bytes after the close frame", n)
-		}
 		return code, nil
 	}
+}
+
+// AnswerClose answers a close frame and returns how long the server then takes
+// to end the connection. Nothing may come before that end.
+func (s *RawSocket) AnswerClose(code int) (time.Duration, error) {
+	began := time.Now()
+	if err := s.Write(ClientFrame(true, OpClose, string([]byte{byte(code >> 8), byte(code)}))); err != nil {
+		return 0, err
+	}
+	_ = s.conn.SetReadDeadline(time.Now().Add(Patience))
+	n, err := io.Copy(io.Discard, s.in)
+	var timeout net.Error
+	if errors.As(err, &timeout) && timeout.Timeout() {
+		return 0, fmt.Errorf("after close %d the connection stays open", code)
+	}
+	if n > 0 {
+		return 0, fmt.Errorf("%d bytes after the close frame", n)
+	}
+	return time.Since(began), nil
 }
 
 // HalfClose sends a FIN and goes on reading.

@@ -30,6 +30,7 @@ type Protocol struct {
 var Load = sync.OnceValues(load)
 
 func load() (*Protocol, error) {
+	openapi3filter.RegisterBodyDecoder("text/event-stream", openapi3filter.PlainBodyDecoder)
 	doc, err := openapi3.NewLoader().LoadFromData(protocol.OpenAPI())
 	if err != nil {
 		return nil, fmt.Errorf("openapi: %w", err)
