@@ -50,6 +50,16 @@ func (b *Bridge) ErrorHandler(next fiber.ErrorHandler) fiber.ErrorHandler {
 	}
 }
 
+// Owns reports whether a request is for one of the bridge's routes. Give it to
+// the Next of middleware that must leave them alone, above all Fiber's cache:
+//
+//	app.Use(cache.New(cache.Config{Next: bridge.Owns}))
+//
+// That middleware keys by path alone and does not heed the "no-store" that
+// every answer of the bridge carries: without Next it gives one caller's
+// answers to another, and a stream's subscribers an empty response.
+func (b *Bridge) Owns(c *fiber.Ctx) bool { return b.owns(c, 0) }
+
 // internal keeps an *engine.Error in err's chain from being the answer.
 func internal(err error) error {
 	return engine.NewError(engine.CodeInternal, "internal error").WithCause(err)
