@@ -123,7 +123,7 @@ func (l *loop) landed(f *flight) {
 			l.startNext(o, next)
 			continue
 		}
-		s.trusted = !s.stale
+		s.trusted, s.more = !s.stale, f.page.More
 		if l.still(s, f) {
 			// The Source has not got as far as the ring, or says that there is
 			// more and does not give it: ask again, later.

@@ -26,7 +26,7 @@ func (l *loop) stand(s *sub) whereabouts {
 		return current // a pass is on its way and will tell
 	case s.stale:
 		return before
-	case lg.adrift && s.trusted:
+	case lg.adrift && s.trusted && !s.more:
 		return current
 	case lg.adrift:
 		return before
@@ -47,7 +47,7 @@ func (l *loop) stand(s *sub) whereabouts {
 		return current
 	}
 	// A cursor of unknown origin must name the very entry.
-	unsure := !s.trusted && c.Ordinal > 0 && !(r.loose && c.Ordinal == r.base.Ordinal)
+	unsure := !s.trusted && c.Ordinal > 0 && (!r.loose || c.Ordinal != r.base.Ordinal)
 	switch {
 	case unsure && r.id(c.Ordinal) != c:
 		return before
@@ -189,7 +189,6 @@ func (l *loop) flushMany(o *Outlet) {
 		sp, where := l.next(s)
 		if where == inside && total > 0 && total+len(sp.bytes) > l.hub.cfg.FlushBytes {
 			again = true
-			m.turn = s
 			break
 		}
 		switch where {

@@ -76,7 +76,7 @@ func TestEqualReadsAreShared(t *testing.T) {
 				t.Fatalf("%d entries", len(r.had))
 			}
 		}
-		if n := src.reads.Load(); n > 40 {
+		if n := src.reads.Load(); n > 20 {
 			t.Errorf("1000 subscribers at one cursor, 10 pages: %d reads", n)
 		}
 		if n := src.follows.Load(); n != 1 {

@@ -83,9 +83,9 @@ type Page struct {
 // that fails is tried again up to six times, over about five seconds; then the
 // subscribers get Sink.Failed. ErrNotFound is final at once for both.
 type Source interface {
-	// Read returns up to max entries after the cursor. It may block; ctx ends
+	// Read returns up to limit entries after the cursor. It may block; ctx ends
 	// when nobody needs the answer any more, and after 30s.
-	Read(ctx context.Context, key string, after ID, max int) (Page, error)
+	Read(ctx context.Context, key string, after ID, limit int) (Page, error)
 	// Follow pushes every entry after the cursor to feed, in order, until stop
 	// is called; stop returns when no call to feed is under way. Follow may
 	// block, and may call feed before it returns. ctx lives until nobody

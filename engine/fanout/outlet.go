@@ -54,6 +54,8 @@ type sub struct {
 	// lost; its ordinal alone tells then where it stands. A cursor of unknown
 	// origin is compared with the ring's ids as well.
 	trusted bool
+	// more says that the last read left entries behind.
+	more bool
 	// wants says that a read is needed and another one of the outlet is first.
 	wants bool
 }

@@ -107,6 +107,9 @@ func TestManyKeysOneWriteAnInterval(t *testing.T) {
 			t.Fatalf("%d entries", n)
 		}
 		mustParse(t, p)
+		if p.largest > 64<<10 {
+			t.Errorf("a write of %d bytes", p.largest)
+		}
 		// Each interval's 640 entries fit one write.
 		if n := len(p.times); n > 14 {
 			t.Errorf("%d writes in a second, with 100ms between them", n)
@@ -135,6 +138,9 @@ func TestKeysOfOneOutletTakeTurns(t *testing.T) {
 		time.Sleep(time.Second)
 		if n := entries(p.text()); n != 510 {
 			t.Errorf("%d entries", n)
+		}
+		if p.largest > 512 {
+			t.Errorf("a write of %d bytes", p.largest)
 		}
 		mustParse(t, p)
 	})
@@ -266,9 +272,11 @@ func TestWriteTimeout(t *testing.T) {
 				t.Fatal("ended too early")
 			}
 		}
-		for range 20 {
+		for range 3 {
 			time.Sleep(100 * time.Millisecond)
 			creeping.open(1)
+			refollowing.out.Follow("k", ID{}, nil)
+			stuck.out.Writable()
 		}
 		for _, p := range []*pipe{stuck, leaving, refollowing} {
 			if r, ok := p.end(); !ok || r != EndSlow {

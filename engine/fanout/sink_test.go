@@ -20,6 +20,7 @@ type pipe struct {
 	broken   error
 	got      bytes.Buffer
 	writes   int
+	largest  int
 	times    []time.Time
 	finished []string
 	failed   map[string]error
@@ -71,6 +72,7 @@ func (p *pipe) TryWrite(b []byte) (int, error) {
 	if p.broken != nil {
 		return 0, p.broken
 	}
+	p.largest = max(p.largest, len(b))
 	n := len(b)
 	if p.window >= 0 {
 		n = min(n, p.window)

@@ -144,6 +144,12 @@ func (lg *memLog) last() ID {
 	return lg.all[len(lg.all)-1].ID
 }
 
+func (lg *memLog) set(all []Entry) {
+	lg.mu.Lock()
+	defer lg.mu.Unlock()
+	lg.all = all
+}
+
 // open is how many follows have not been stopped.
 func (lg *memLog) open() int {
 	lg.mu.Lock()
