@@ -13,7 +13,7 @@ func validTaskID(id string) bool {
 	if len(id) < minTaskID || len(id) > maxTaskID {
 		return false
 	}
-	for i := 0; i < len(id); i++ {
+	for i := range len(id) {
 		if c := id[i]; (c < 'a' || c > 'z') && (c < '0' || c > '9') {
 			return false
 		}

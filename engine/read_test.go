@@ -271,9 +271,9 @@ func TestPollStatusFits(t *testing.T) {
 	w := newWorld(t)
 	task := w.task(t)
 	accepted := task
-	all := w.emit(t, task, engine.Started{}, engine.Message{Text: "m"})
+	w.emit(t, task, engine.Started{}, engine.Message{Text: "m"})
 	running, _ := w.store.Store.Get(context.Background(), task.ID, engine.Fresh)
-	all = w.emit(t, task, engine.Completed{})
+	all := w.emit(t, task, engine.Completed{})
 	serve := func(cached engine.Task) {
 		w.store.set(func() {
 			w.store.onGet = func(_ string, f engine.Freshness) (engine.Task, error, bool) {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 	"sync"
 	"testing"
@@ -430,16 +431,10 @@ func TestAppendSurvivesAnOutage(t *testing.T) {
 		task := w.task(t)
 		run := w.open(t, task)
 		defer run.Close(ctx)
-		down := true
 		w.store.set(func() {
-			w.store.onAppend = func(context.Context, engine.Append) error {
-				if down {
-					return unavailable
-				}
-				return nil
-			}
+			w.store.onAppend = func(context.Context, engine.Append) error { return unavailable }
 		})
-		time.AfterFunc(90*time.Second, func() { w.store.set(func() { down = false }) })
+		time.AfterFunc(90*time.Second, func() { w.store.set(func() { w.store.onAppend = nil }) })
 		start := time.Now()
 		run.Text("a")
 		run.Stream(engine.Progress{Percent: 1})
@@ -741,7 +736,7 @@ func TestOpenRetries(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		task := w.task(t)
 		deaf := &deafStore{Store: w.store.Store, until: time.Now().Add(time.Minute)}
-		eng, err := engine.New(engine.Config{Store: deaf})
+		eng, err := engine.New(engine.Config{Store: deaf, Logger: slog.New(slog.DiscardHandler)})
 		if err != nil {
 			t.Fatal(err)
 		}
