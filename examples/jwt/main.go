@@ -1,0 +1,85 @@
+// Jwt is a host whose callers carry a JSON Web Token: its subject owns the
+// tasks, its scopes say what it may start, and its expiry ends the streams that
+// it opened. It is a module of its own, since only it needs the token library.
+//
+//	JWT_SECRET=... go run .
+package main
+
+import (
+	"context"
+	"errors"
+	"log"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/gofiber/fiber/v2"
+
+	"github.com/taskbridge/taskbridge-fiber/engine"
+	"github.com/taskbridge/taskbridge-fiber/engine/localexec"
+	"github.com/taskbridge/taskbridge-fiber/engine/memstore"
+	"github.com/taskbridge/taskbridge-fiber/fiberbridge"
+)
+
+func main() {
+	secret := []byte(os.Getenv("JWT_SECRET"))
+	if len(secret) < 32 {
+		log.Fatal("JWT_SECRET must have at least 32 bytes") // RFC 7518, section 3.2
+	}
+	app, bridge, err := newApp(secret)
+	if err != nil {
+		log.Fatal(err)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+	go func() {
+		<-ctx.Done()
+		limit, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		if err := errors.Join(bridge.Shutdown(limit), app.ShutdownWithContext(limit)); err != nil {
+			log.Print(err)
+		}
+	}()
+	if err := app.Listen("127.0.0.1:8080"); err != nil {
+		log.Fatal(err)
+	}
+}
+
+func newApp(secret []byte) (*fiber.App, *fiberbridge.Bridge, error) {
+	store, err := memstore.New(memstore.Config{})
+	if err != nil {
+		return nil, nil, err
+	}
+	exec, err := localexec.New(localexec.Config{}, localexec.Handle("wait", wait))
+	if err != nil {
+		return nil, nil, err
+	}
+	eng, err := engine.New(engine.Config{Store: store, Executor: exec, Ownership: ownersWithScope("tasks:create")})
+	if err != nil {
+		return nil, nil, err
+	}
+	bridge, err := fiberbridge.New(fiberbridge.Config{Engine: eng, Auth: authFromToken})
+	if err != nil {
+		return nil, nil, err
+	}
+	app := fiber.New(fiber.Config{ErrorHandler: bridge.ErrorHandler(nil)})
+	return app, bridge, bridge.Mount(app.Group("/api/v1", verify(secret)))
+}
+
+type input struct {
+	Millis int `json:"millis"`
+}
+
+// wait is the host's work.
+func wait(ctx context.Context, run *engine.Run, in input) (input, error) {
+	if err := run.Progress(ctx, 50, "waiting"); err != nil {
+		return input{}, err
+	}
+	select {
+	case <-time.After(time.Duration(in.Millis) * time.Millisecond):
+		return in, nil
+	case <-ctx.Done():
+		return input{}, context.Cause(ctx)
+	}
+}

@@ -1,0 +1,89 @@
+// Minimal is the least code that mounts the bridge: one kind of task, the
+// embedded store, and callers who are believed. See examples/jwt for callers
+// who are not, and examples/quickstart for a host with everything.
+//
+//	go run ./examples/minimal
+//	curl -d '{"clientRequestId":"1","taskType":"count"}' -H 'Content-Type: application/json' -H 'X-User: ada' localhost:8080/api/v1/tasks
+//	curl -N -H 'X-User: ada' localhost:8080/api/v1/tasks/TASK_ID/events/stream
+package main
+
+import (
+	"context"
+	"errors"
+	"log"
+	"os/signal"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/gofiber/fiber/v2"
+
+	"github.com/taskbridge/taskbridge-fiber/engine"
+	"github.com/taskbridge/taskbridge-fiber/engine/localexec"
+	"github.com/taskbridge/taskbridge-fiber/engine/memstore"
+	"github.com/taskbridge/taskbridge-fiber/fiberbridge"
+)
+
+func main() {
+	app, bridge, err := newApp()
+	if err != nil {
+		log.Fatal(err)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+	go func() {
+		<-ctx.Done()
+		limit, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		// Streams first: Fiber's own shutdown does not know them.
+		if err := errors.Join(bridge.Shutdown(limit), app.ShutdownWithContext(limit)); err != nil {
+			log.Print(err)
+		}
+	}()
+	if err := app.Listen("127.0.0.1:8080"); err != nil {
+		log.Fatal(err)
+	}
+}
+
+func newApp() (*fiber.App, *fiberbridge.Bridge, error) {
+	store, err := memstore.New(memstore.Config{})
+	if err != nil {
+		return nil, nil, err
+	}
+	exec, err := localexec.New(localexec.Config{}, localexec.Handle("count", count))
+	if err != nil {
+		return nil, nil, err
+	}
+	eng, err := engine.New(engine.Config{Store: store, Executor: exec, Ownership: engine.OwnerOnly()})
+	if err != nil {
+		return nil, nil, err
+	}
+	bridge, err := fiberbridge.New(fiberbridge.Config{Engine: eng, Auth: whoever})
+	if err != nil {
+		return nil, nil, err
+	}
+	app := fiber.New()
+	return app, bridge, bridge.Mount(app.Group("/api/v1"))
+}
+
+type input struct{}
+
+type result struct {
+	Counted int `json:"counted"`
+}
+
+// count is the host's work.
+func count(ctx context.Context, run *engine.Run, _ input) (result, error) {
+	for n := range 3 {
+		if err := run.Progress(ctx, float64(n)*100/3, "counting"); err != nil {
+			return result{}, err
+		}
+	}
+	return result{Counted: 3}, nil
+}
+
+// whoever believes the caller. Fiber reuses the memory of its strings, so what
+// is kept is copied.
+func whoever(c *fiber.Ctx) (engine.AuthContext, error) {
+	return engine.AuthContext{Subject: strings.Clone(c.Get("X-User"))}, nil
+}
