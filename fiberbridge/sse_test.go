@@ -9,6 +9,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/gofiber/fiber/v2"
+	"github.com/valyala/fasthttp"
+
 	"github.com/taskbridge/taskbridge-fiber/engine"
 	"github.com/taskbridge/taskbridge-fiber/engine/memstore"
 )
@@ -243,18 +246,54 @@ func TestSSEHTTP10(t *testing.T) {
 	}
 }
 
-func TestSSEConnectionCloseAndDisableKeepalive(t *testing.T) {
-	setup := hostSetup{}
-	setup.app.DisableKeepalive = true
-	for _, s := range []hostSetup{{}, setup} {
-		h := startHost(t, s)
-		run := h.task(t)
-		c := h.get(t, ssePath(run.Task().ID), "Connection: close")
-		c.next(t)
-		complete(t, run)
-		blocks, clean := c.rest(t)
-		if !clean || len(eventIDs(blocks)) != 1 {
-			t.Errorf("clean %v, %+v", clean, blocks)
+// Servers that keep nothing alive, or count connections, hand over as well.
+func TestSSEServerSettings(t *testing.T) {
+	for name, change := range map[string]func(*fasthttp.Server){
+		"default":            func(*fasthttp.Server) {},
+		"DisableKeepalive":   func(s *fasthttp.Server) { s.DisableKeepalive = true },
+		"MaxRequestsPerConn": func(s *fasthttp.Server) { s.MaxRequestsPerConn = 1 },
+		"MaxConnsPerIP":      func(s *fasthttp.Server) { s.MaxConnsPerIP = 100 },
+		"ReduceMemoryUsage":  func(s *fasthttp.Server) { s.ReduceMemoryUsage = true },
+		"timeouts":           func(s *fasthttp.Server) { s.ReadTimeout, s.WriteTimeout = time.Second, time.Second },
+		"KeepHijackedConns":  func(s *fasthttp.Server) { s.KeepHijackedConns = true },
+		"no default response": func(s *fasthttp.Server) {
+			s.NoDefaultContentType, s.NoDefaultDate, s.NoDefaultServerHeader = true, true, true
+		},
+	} {
+		for _, portable := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s portable=%v", name, portable), func(t *testing.T) {
+				h := startHost(t, hostSetup{
+					server: func(app *fiber.App) { change(app.Server()) },
+					bridge: func(c *Config) { c.Streams.DisableFastPath = portable },
+				})
+				run := h.task(t)
+				before := openDescriptors(t)
+				var clients []*sseClient
+				for _, connection := range []string{"close", "keep-alive"} {
+					c := h.get(t, ssePath(run.Task().ID), "Connection: "+connection)
+					c.next(t)
+					clients = append(clients, c)
+				}
+				w := h.ws(t)
+				w.subscribe(t, run.Task().ID)
+				w.expect(t, "SUBSCRIPTION_CONFIRMED", run.Task().ID)
+				if name == "timeouts" { // longer than what bounds a request
+					timer := time.NewTimer(1500 * time.Millisecond)
+					<-timer.C
+				}
+				complete(t, run)
+				for _, c := range clients {
+					if blocks, clean := c.rest(t); !clean || len(eventIDs(blocks)) != 1 {
+						t.Errorf("clean %v, %+v", clean, blocks)
+					}
+					c.conn.Close()
+				}
+				if ids, others, code := w.events(t); len(ids) != 1 || len(others) != 0 || code != 1000 {
+					t.Errorf("%v %v %d", ids, others, code)
+				}
+				h.empty(t)
+				await(t, "all descriptors closed", func() bool { return openDescriptors(t) <= before })
+			})
 		}
 	}
 }

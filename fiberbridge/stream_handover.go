@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"net"
 	"runtime/debug"
-	"sync"
 	"time"
 
 	"github.com/gofiber/fiber/v2"
@@ -21,7 +20,7 @@ type handover struct {
 	ctx *fasthttp.RequestCtx
 	// conn is the connection itself, without what fasthttp buffered of it.
 	conn net.Conn
-	// buffered is a reader in front of conn, or nil.
+	// buffered reads conn through what fasthttp buffered of it.
 	buffered net.Conn
 }
 
@@ -32,12 +31,8 @@ type handover struct {
 func (s *streams) takeOver(c *fiber.Ctx, serve func(h *handover), refused func()) {
 	ctx := c.Context()
 	h := &handover{s: s, ctx: ctx, conn: ctx.Conn()}
-	if hijackLost(c) {
-		// The body is asked for when everything else is final, and the head is
-		// still in a buffer that an error throws away.
-		ctx.Response.SetBodyStream(&lateHandover{h: h, serve: serve, refused: refused}, -1)
-		return
-	}
+	// With a response of its own fasthttp would send Content-Length: 0 first,
+	// and not hand over connections that are not kept alive.
 	ctx.HijackSetNoResponse(true)
 	ctx.Hijack(func(hijacked net.Conn) {
 		h.buffered = hijacked
@@ -48,6 +43,8 @@ func (s *streams) takeOver(c *fiber.Ctx, serve func(h *handover), refused func()
 // run serves, or writes what the response has become. A panic that left here
 // would end the process.
 func (h *handover) run(status int, serve func(h *handover), refused func()) {
+	// Nothing, unless the server keeps hijacked connections: then it is ours.
+	defer h.buffered.Close()
 	defer h.recover(refused)
 	resp := &h.ctx.Response
 	if resp.StatusCode() == status && !resp.IsBodyStream() && len(resp.Body()) == 0 {
@@ -75,9 +72,6 @@ func (h *handover) recover(refused func()) {
 // pending returns what fasthttp had read beyond the request. A deadline in the
 // past empties its buffer without touching the socket.
 func (h *handover) pending() []byte {
-	if h.buffered == nil {
-		return nil
-	}
 	_ = h.conn.SetReadDeadline(time.Unix(1, 0))
 	var all []byte
 	var buf [512]byte
@@ -109,83 +103,5 @@ func (h *handover) answer(p []byte) {
 		_ = half.CloseWrite()
 	}
 	_ = h.conn.SetReadDeadline(time.Now().Add(lingerTime))
-	_, _ = io.Copy(io.Discard, io.LimitReader(h.reader(), 64<<10))
-}
-
-func (h *handover) reader() io.Reader {
-	if h.buffered != nil {
-		return h.buffered
-	}
-	return h.conn
-}
-
-// hijackSurvivesClose reports whether the fasthttp in this program hands a
-// connection over that is not to be kept alive. Fiber's minimum, 1.51, does
-// not: it drops the hijack of any request with "Connection: close".
-var hijackSurvivesClose = sync.OnceValue(func() bool {
-	client, server := net.Pipe()
-	defer client.Close()
-	hijacked, ran := false, make(chan struct{})
-	probe := fasthttp.Server{
-		Handler: func(ctx *fasthttp.RequestCtx) {
-			ctx.HijackSetNoResponse(true)
-			ctx.Hijack(func(net.Conn) { close(ran) })
-		},
-		ConnState: func(_ net.Conn, st fasthttp.ConnState) { hijacked = hijacked || st == fasthttp.StateHijacked },
-	}
-	go func() { _, _ = io.WriteString(client, "GET / HTTP/1.1\r\nHost: probe\r\nConnection: close\r\n\r\n") }()
-	_ = probe.ServeConn(server)
-	if hijacked {
-		<-ran
-	}
-	return hijacked
-})
-
-// hijackLost reports whether fasthttp would drop a hijack of this request.
-func hijackLost(c *fiber.Ctx) bool {
-	if hijackSurvivesClose() {
-		return false
-	}
-	server := c.App().Server()
-	return server.DisableKeepalive || server.CloseOnShutdown || server.MaxRequestsPerConn > 0 ||
-		c.Context().Request.Header.ConnectionClose()
-}
-
-// lateHandover stands in for a hijack that fasthttp would drop: a body that
-// takes the connection over instead of giving bytes, and then fails, so that
-// fasthttp throws its own head away and closes.
-type lateHandover struct {
-	h       *handover
-	serve   func(h *handover)
-	refused func()
-	done    bool
-}
-
-// Read serves the stream, if the response is still the one it begins with.
-func (l *lateHandover) Read([]byte) (int, error) {
-	if l.done {
-		return 0, io.ErrUnexpectedEOF
-	}
-	l.done = true
-	if l.h.ctx.Response.StatusCode() != fiber.StatusOK {
-		l.refused()
-		return 0, io.EOF
-	}
-	func() {
-		defer l.h.recover(l.refused)
-		l.serve(l.h)
-	}()
-	// Whatever else would be written, by a middleware that asked for the body,
-	// must not reach the client.
-	_ = l.h.conn.SetDeadline(time.Unix(1, 0))
-	return 0, io.ErrUnexpectedEOF // fasthttp does not log this one
-}
-
-// Close tells that nobody will read.
-func (l *lateHandover) Close() error {
-	if !l.done {
-		l.done = true
-		l.refused()
-	}
-	return nil
+	_, _ = io.Copy(io.Discard, io.LimitReader(h.buffered, 64<<10))
 }

@@ -1,7 +1,6 @@
 package fiberbridge
 
 import (
-	"errors"
 	"log/slog"
 	"runtime/debug"
 
@@ -52,11 +51,6 @@ func (b *Bridge) WebSocket(c *fiber.Ctx) error {
 	if !originAllowed(c.Get(fiber.HeaderOrigin), c.Hostname(), b.cfg.WebSocket.Origins) {
 		return b.refuse(c, fiber.StatusForbidden,
 			engine.NewError(engine.CodeInvalidRequest, "the origin may not connect"))
-	}
-	if hijackLost(c) {
-		return b.fail(c, engine.NewError(engine.CodeInternal, "").WithCause(errors.New(
-			"this version of fasthttp drops the upgrade of connections that are not kept alive: "+
-				"switch DisableKeepalive off, or use the fasthttp that go.mod of taskbridge asks for")))
 	}
 
 	d := &door{ctx: c.Context()}
