@@ -104,6 +104,9 @@ func (p *portable) hangup(s *Socket, err error) {
 	defer p.turn.Unlock()
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if p.failed != nil {
+		err = p.failed // told once: the end that is read then looks like a FIN
+	}
 	s.hangup(err)
 }
 

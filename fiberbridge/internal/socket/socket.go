@@ -40,9 +40,10 @@ type Handler interface {
 	// a false alarm.
 	Writable()
 	// Hangup is the last call: the peer closed or half-closed (io.EOF), or
-	// reset or lost the connection (the system's error). Within it TryWrite
+	// reset or lost the connection (the system's error; on the portable path a
+	// reset that a write runs into may be read as io.EOF). Within it TryWrite
 	// and CloseGracefully still reach a peer that half-closed; when it returns
-	// the Socket is closed.
+	// without the latter, the Socket is closed.
 	Hangup(err error)
 }
 
