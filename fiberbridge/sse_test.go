@@ -3,6 +3,7 @@ package fiberbridge
 import (
 	"encoding/json"
 	"fmt"
+	"runtime/debug"
 	"slices"
 	"strconv"
 	"strings"
@@ -267,6 +268,7 @@ func TestSSEServerSettings(t *testing.T) {
 					bridge: func(c *Config) { c.Streams.DisableFastPath = portable },
 				})
 				run := h.task(t)
+				defer debug.SetGCPercent(debug.SetGCPercent(-1)) // it would close what is forgotten
 				before := openDescriptors(t)
 				var clients []*sseClient
 				for _, connection := range []string{"close", "keep-alive"} {
