@@ -32,7 +32,8 @@ var binary struct {
 func hostBinary(t *testing.T) string {
 	t.Helper()
 	binary.once.Do(func() {
-		if binary.dir, binary.err = os.MkdirTemp("", "quickstart-"); binary.err != nil {
+		binary.dir, binary.err = os.MkdirTemp("", "quickstart-") //nolint:usetesting // it serves all tests; TestMain removes it
+		if binary.err != nil {
 			return
 		}
 		binary.path = filepath.Join(binary.dir, "quickstart")

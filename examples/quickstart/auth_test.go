@@ -1,6 +1,7 @@
 package main
 
 import (
+	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
@@ -49,7 +50,7 @@ func TestAuthenticate(t *testing.T) {
 				got, err = authenticate(ctx)
 				return nil
 			})
-			request := httptest.NewRequest("GET", "/"+c.query, nil)
+			request := httptest.NewRequest(http.MethodGet, "/"+c.query, nil)
 			if c.header != "" {
 				request.Header.Set("Authorization", c.header)
 			}

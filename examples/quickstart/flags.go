@@ -56,7 +56,7 @@ func parseSettings(args []string, getenv func(string) string, usage io.Writer) (
 	if err := fs.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
 			fs.SetOutput(usage)
-			fmt.Fprintln(usage, "The TaskBridge demo host. Every flag is also an environment variable: -max-streams is MAX_STREAMS,\n-redis is REDIS_URL; a flag wins.")
+			_, _ = fmt.Fprintln(usage, "The TaskBridge demo host. Every flag is also an environment variable: -max-streams is MAX_STREAMS,\n-redis is REDIS_URL; a flag wins.")
 			fs.PrintDefaults()
 		}
 		return settings{}, err

@@ -7,7 +7,7 @@ import (
 
 	"github.com/gofiber/fiber/v2"
 	"github.com/gofiber/fiber/v2/middleware/cors"
-	"github.com/gofiber/fiber/v2/middleware/recover"
+	recoverer "github.com/gofiber/fiber/v2/middleware/recover"
 	"github.com/gofiber/fiber/v2/middleware/requestid"
 
 	"github.com/taskbridge/taskbridge-fiber/engine"
@@ -73,7 +73,7 @@ func newHost(s settings, logger *slog.Logger) (*host, error) {
 		DisableStartupMessage: true,
 		ErrorHandler:          bridge.ErrorHandler(nil),
 	})
-	app.Use(recover.New())
+	app.Use(recoverer.New())
 	app.Use(requestid.New())
 	app.Use(cors.New(cors.Config{
 		// Any origin, since no cookie is involved: a caller names its subject

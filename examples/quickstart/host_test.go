@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"fmt"
 	"io"
 	"mime/multipart"
@@ -13,6 +14,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/coder/websocket"
 )
 
 func TestPageAndItsFiles(t *testing.T) {
@@ -72,6 +75,41 @@ func TestEveryAnswerHasARequestIDAndAllowsOtherOrigins(t *testing.T) {
 			!strings.Contains(h.Get("Access-Control-Expose-Headers"), "X-Request-Id") || h.Get("Access-Control-Allow-Credentials") != "" {
 			t.Errorf("%s: %s %v", c.path, response.Status, h)
 		}
+	}
+}
+
+func TestWebSocketsHaveARequestIDToo(t *testing.T) {
+	d := serve(t)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	conn, response, err := websocket.Dial(ctx, d.url+"/api/v1/tasks/ws?access_token=alice", &websocket.DialOptions{HTTPClient: client})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.CloseNow()
+	if response.Header.Get("X-Request-Id") == "" {
+		t.Errorf("%v", response.Header)
+	}
+}
+
+func TestPreflight(t *testing.T) {
+	d := serve(t)
+	request, err := http.NewRequest(http.MethodOptions, d.url+"/api/v1/tasks", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	request.Header.Set("Origin", "https://elsewhere.example")
+	request.Header.Set("Access-Control-Request-Method", "POST")
+	request.Header.Set("Access-Control-Request-Headers", "authorization,content-type")
+	response, err := client.Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = response.Body.Close()
+	h := response.Header
+	if response.StatusCode != http.StatusNoContent || h.Get("Access-Control-Allow-Origin") != "*" ||
+		!strings.Contains(h.Get("Access-Control-Allow-Methods"), "POST") || h.Get("Access-Control-Allow-Headers") != "authorization,content-type" {
+		t.Errorf("%s %v", response.Status, h)
 	}
 }
 

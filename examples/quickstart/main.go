@@ -43,34 +43,37 @@ func run(args []string, getenv func(string) string, stdout, stderr io.Writer, si
 		return exitOK
 	}
 	if err != nil {
-		fmt.Fprintln(stderr, "quickstart:", err)
+		complain(stderr, err)
 		return exitUsage
 	}
 	logger := slog.New(slog.NewTextHandler(stderr, nil))
 
 	h, err := newHost(s, logger)
 	if err != nil {
-		fmt.Fprintln(stderr, "quickstart:", err)
+		complain(stderr, err)
 		return exitFailed
 	}
-	listener, err := net.Listen("tcp", s.addr)
+	listener, err := new(net.ListenConfig).Listen(context.Background(), "tcp", s.addr)
 	if err != nil {
-		fmt.Fprintln(stderr, "quickstart:", err)
+		complain(stderr, err)
 		_ = h.shutdown(s.drain)
 		return exitFailed
 	}
 	// The kernel accepts from here on.
-	fmt.Fprintf(stdout, "listening on http://%s\n", listener.Addr())
+	_, _ = fmt.Fprintf(stdout, "listening on http://%s\n", listener.Addr())
 
 	served := make(chan error, 1)
-	go func() { served <- h.app.Listener(listener) }()
+	go func() {
+		defer close(served)
+		served <- h.app.Listener(listener)
+	}()
 
+	code := exitOK
 	select {
 	case err := <-served:
-		// Serving ends by itself only if the listener fails.
+		// By itself serving ends only if the listener fails.
 		logger.Error("serving ended", "error", err)
-		_ = h.shutdown(s.drain)
-		return exitFailed
+		code = exitFailed
 	case sig := <-signals:
 		logger.Info("draining", "signal", sig.String(), "at_most", s.drain)
 	}
@@ -84,12 +87,18 @@ func run(args []string, getenv func(string) string, stdout, stderr io.Writer, si
 		}
 		// A signal may come before the server knows its listener.
 		_ = listener.Close()
-		<-served
-		return exitOK
+		if err := <-served; err != nil {
+			logger.Debug("serving ended", "error", err)
+		}
+		return code
 	case sig := <-signals:
 		logger.Warn("exiting at once", "signal", sig.String())
 		return exitFailed
 	}
+}
+
+func complain(stderr io.Writer, err error) {
+	_, _ = fmt.Fprintln(stderr, "quickstart:", err)
 }
 
 // shutdown drains streams and tasks, then the HTTP server, within the time

@@ -94,15 +94,6 @@ func (d *demo) post(taskType, input string) (int, map[string]any) {
 	return d.do(request)
 }
 
-func (d *demo) get(path string) (int, map[string]any) {
-	d.t.Helper()
-	request, err := http.NewRequest(http.MethodGet, d.url+path, nil)
-	if err != nil {
-		d.t.Fatal(err)
-	}
-	return d.do(request)
-}
-
 func (d *demo) do(request *http.Request) (int, map[string]any) {
 	d.t.Helper()
 	request.Header.Set("Authorization", "Bearer alice")

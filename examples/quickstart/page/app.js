@@ -184,7 +184,7 @@ function showEvent({ type, eventId, payload }) {
 }
 
 function describe(type, payload) {
-  const text = type === "TASK_MESSAGE" ? payload.message : JSON.stringify(payload);
+  const text = (type === "TASK_MESSAGE" ? payload.message : JSON.stringify(payload)).replaceAll("\n", "⏎");
   return text.length > ROW_CHARACTERS ? `${text.slice(0, ROW_CHARACTERS)}… (${text.length} characters)` : text;
 }
 

@@ -108,7 +108,7 @@ function polling({ taskId, subject, after, on }) {
       if (page.gap) on.gap(page.gap);
       page.events.forEach((event) => on.event(event));
       if (abort.signal.aborted) return; // the terminal event was among them
-      after = page.nextAfterEventId ?? after;
+      after = page.nextAfterEventId;
       // The status may be newer than the page. Only an empty page asked for
       // after the task was known to be over proves that nothing is left.
       if (ending && page.events.length === 0 && !page.hasMore) {
@@ -117,10 +117,6 @@ function polling({ taskId, subject, after, on }) {
       }
       ending = isTerminalStatus(page.status);
       wait = ending ? 0 : WAIT_MS;
-      if (page.gap && page.events.length === 0) {
-        // Nothing there yet behind the gap: each poll would tell of it at once.
-        await new Promise((resolve) => setTimeout(resolve, 1000));
-      }
     }
   };
   run().catch((error) => {
