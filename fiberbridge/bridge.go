@@ -63,8 +63,8 @@ func New(cfg Config) (*Bridge, error) {
 // Routes are relative to it. It may be called for several routers, before the
 // app listens.
 //
-// It fails, and registers nothing, if router is nil, or if its app has
-// Fiber's Prefork on and the engine's store lives in one process's memory:
+// It fails if Fiber does not take a route; and, before it registers anything,
+// if router is nil, or if its app has Fiber's Prefork on and the engine's store lives in one process's memory:
 // each child would have tasks of its own, and most requests would ask the
 // wrong one. An error that is not looked at does no harm: New refuses the same
 // in every child.
@@ -74,13 +74,20 @@ func (b *Bridge) Mount(router fiber.Router) error { return b.register(router, b.
 // before any authentication. It fails as Mount does.
 func (b *Bridge) MountHealth(router fiber.Router) error { return b.register(router, b.healthRoutes()) }
 
-func (b *Bridge) register(router fiber.Router, routes []route) error {
+func (b *Bridge) register(router fiber.Router, routes []route) (err error) {
 	if isNilRouter(router) {
 		return errors.New("fiberbridge: the router is nil")
 	}
 	if b.eng.SingleProcess() && hasPrefork(router) {
 		return errPrefork
 	}
+	// Fiber tells of what it cannot register by a panic: a method that the app
+	// does not have, more parameters than it counts, a failing hook.
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("fiberbridge: Fiber does not take the routes: %v", r)
+		}
+	}()
 	for _, r := range routes {
 		router.Add(r.method, r.path, r.handler)
 		if r.method == fiber.MethodGet && r.field != "WebSocket" {

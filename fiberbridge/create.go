@@ -102,11 +102,12 @@ func parseCreate(doc []byte) (engine.CreateRequest, error) {
 			hasType = true
 			req.TaskType = requiredText(&wrong, m)
 		case fieldInput, fieldMetadata:
-			if m.value[0] != '{' {
+			switch {
+			case m.value[0] != '{':
 				wrong.add(m.name, "is not an object")
-			} else if m.name == fieldInput {
+			case m.name == fieldInput:
 				req.Input = bytes.Clone(m.value)
-			} else {
+			default:
 				req.Metadata = bytes.Clone(m.value)
 			}
 		default:

@@ -22,8 +22,8 @@ import (
 //
 // Without it those answers are Fiber's, with the same statuses and as text.
 // When fasthttp gives up in the middle of a body (a chunked one over the
-// limit, a broken form) it has forgotten the path; such an answer is the
-// envelope whatever it was.
+// limit, a broken form) it has forgotten the path; such a 400 or 413 is the
+// envelope whatever the path was.
 func (b *Bridge) ErrorHandler(next fiber.ErrorHandler) fiber.ErrorHandler {
 	if next == nil {
 		next = fiber.DefaultErrorHandler
@@ -90,8 +90,8 @@ func fiberRefusal(status int) *engine.Error {
 // owns reports whether a request that Fiber refused with status was one for a
 // handler of the bridge.
 func (b *Bridge) owns(c *fiber.Ctx, status int) bool {
-	if len(c.Request().Header.RawHeaders()) == 0 {
-		return true // forgotten by fasthttp
+	if len(c.Request().Header.RawHeaders()) == 0 { // forgotten by fasthttp
+		return status == fiber.StatusBadRequest || status == fiber.StatusRequestEntityTooLarge
 	}
 	method := c.Method()
 	if method == fiber.MethodHead {

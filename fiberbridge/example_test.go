@@ -79,8 +79,9 @@ func Example() {
 
 	// Drains streams, then engine and executor, then closes the store.
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-	defer cancel()
-	if err := bridge.Shutdown(ctx); err != nil {
+	err = bridge.Shutdown(ctx)
+	cancel()
+	if err != nil {
 		log.Fatal(err)
 	}
 
@@ -115,8 +116,9 @@ func request(app *fiber.App, method, path, body string, answer any) {
 	if err != nil {
 		log.Fatal(err)
 	}
-	defer resp.Body.Close()
-	if err := json.NewDecoder(resp.Body).Decode(answer); err != nil {
+	err = json.NewDecoder(resp.Body).Decode(answer)
+	_ = resp.Body.Close()
+	if err != nil {
 		log.Fatal(err)
 	}
 }

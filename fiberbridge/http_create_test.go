@@ -150,7 +150,7 @@ func TestCreateBodies(t *testing.T) {
 			h := newHTTPHost(t, func(o *hostOptions) { o.fiber = cfg })
 			base, client := h.listen(t)
 			send := func(body io.Reader, contentType string) reply {
-				req, err := http.NewRequest("POST", base+"/tasks", body)
+				req, err := http.NewRequest(http.MethodPost, base+"/tasks", body)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -251,7 +251,7 @@ func TestCreateTooLarge(t *testing.T) {
 				if chunked {
 					body = struct{ io.Reader }{body}
 				}
-				req, _ := http.NewRequest("POST", base+"/tasks", body)
+				req, _ := http.NewRequest(http.MethodPost, base+"/tasks", body)
 				req.Header.Set("Authorization", "Bearer alice")
 				req.Header.Set("Content-Type", "application/json")
 				resp, err := client.Do(req)

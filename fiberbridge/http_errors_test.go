@@ -18,7 +18,7 @@ import (
 	"time"
 
 	"github.com/gofiber/fiber/v2"
-	"github.com/gofiber/fiber/v2/middleware/recover"
+	recovering "github.com/gofiber/fiber/v2/middleware/recover"
 
 	"github.com/taskbridge/taskbridge-fiber/engine"
 )
@@ -232,14 +232,14 @@ func TestErrorHandler(t *testing.T) {
 	app := fiber.New(fiber.Config{ErrorHandler: b.ErrorHandler(func(c *fiber.Ctx, err error) error {
 		return c.Status(418).SendString("host: " + err.Error())
 	})})
-	app.Use(recover.New())
+	app.Use(recovering.New())
 	api := app.Group("/api/:tenant", func(c *fiber.Ctx) error {
 		switch c.Query("fail") {
 		case "host":
 			return hosts
 		case "nil":
-			var m map[string]int
-			m["x"] = 1
+			var route *fiber.Route
+			_ = route.Path
 		case "403":
 			return fiber.ErrForbidden
 		case "404":

@@ -305,7 +305,7 @@ func (h *httpHost) listen(t testing.TB) (string, *http.Client) {
 			return false
 		}
 		_, _ = io.Copy(io.Discard, resp.Body)
-		return resp.Body.Close() == nil && resp.StatusCode == 200
+		return resp.Body.Close() == nil && resp.StatusCode == http.StatusOK
 	})
 	return base + h.prefix, &http.Client{Transport: transport, Timeout: 20 * time.Second}
 }

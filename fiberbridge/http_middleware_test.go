@@ -15,7 +15,7 @@ import (
 	"github.com/gofiber/fiber/v2/middleware/etag"
 	"github.com/gofiber/fiber/v2/middleware/helmet"
 	"github.com/gofiber/fiber/v2/middleware/logger"
-	"github.com/gofiber/fiber/v2/middleware/recover"
+	recovering "github.com/gofiber/fiber/v2/middleware/recover"
 	"github.com/gofiber/fiber/v2/middleware/requestid"
 	"github.com/gofiber/fiber/v2/middleware/timeout"
 
@@ -39,7 +39,7 @@ func TestMiddleware(t *testing.T) {
 		"etag":      {etag.New(), ""},
 		"timeout":   {timeout.NewWithContext(next, 10*time.Second), ""},
 		"logger":    {logger.New(logger.Config{Output: &log}), ""},
-		"recover":   {recover.New(), ""},
+		"recover":   {recovering.New(), ""},
 		"a cookie and a status": {func(c *fiber.Ctx) error {
 			err := c.Next()
 			c.Cookie(&fiber.Cookie{Name: "after", Value: "1"})
@@ -160,7 +160,7 @@ func TestTimeoutMiddleware(t *testing.T) {
 // connection goes on.
 func TestPanicsAreEnvelopes(t *testing.T) {
 	h := newHTTPHost(t, func(o *hostOptions) {
-		o.before = func(app *fiber.App) { app.Use(recover.New()) }
+		o.before = func(app *fiber.App) { app.Use(recovering.New()) }
 		o.bridge.Auth = func(c *fiber.Ctx) (engine.AuthContext, error) {
 			if c.Get("X-Panic") != "" {
 				panic("hunter2")

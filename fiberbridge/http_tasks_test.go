@@ -131,6 +131,24 @@ func TestPollUnderAHostsDeadline(t *testing.T) {
 	}
 }
 
+// A wait does not outlast the caller's credentials.
+func TestPollEndsWithTheCredentials(t *testing.T) {
+	h := newHTTPHost(t, func(o *hostOptions) {
+		o.bridge.Auth = func(c *fiber.Ctx) (engine.AuthContext, error) {
+			auth, err := authFromToken(c)
+			auth.ExpiresAt = time.Now().Add(200 * time.Millisecond)
+			return auth, err
+		}
+	})
+	id := h.create(t, "stall", "")
+	h.until(t, id, "RUNNING")
+	last := *h.poll(t, id, "").NextAfterEventID
+	begin := time.Now()
+	if p := h.poll(t, id, "waitTimeoutMs=60000&afterEventId="+last); time.Since(begin) > 5*time.Second || len(p.Events) != 0 {
+		t.Errorf("%v %+v", time.Since(begin), p)
+	}
+}
+
 func TestPollTellsOfGaps(t *testing.T) {
 	h := newHTTPHost(t, func(o *hostOptions) { o.store = memstore.Config{MaxStreamLength: 3} })
 	id := h.create(t, "words", `{"words":["a","b","c","d","e","f","g"]}`)
@@ -382,6 +400,17 @@ func TestStaticSocketPathWins(t *testing.T) {
 	}
 	if r := h.do(t, "DELETE", "/tasks/ws", ""); r.status != 405 || r.code() != engine.CodeInvalidRequest {
 		t.Error(r)
+	}
+}
+
+// What Fiber would panic about is an error.
+func TestMountReportsWhatFiberRefuses(t *testing.T) {
+	h := newHTTPHost(t, nil)
+	if err := h.bridge.Mount(fiber.New(fiber.Config{RequestMethods: []string{"GET"}})); err == nil {
+		t.Error("POST taken by an app without it")
+	}
+	if err := h.bridge.Mount(fiber.New().Group(strings.Repeat("/:p", 30))); err == nil {
+		t.Error("too many parameters taken")
 	}
 }
 

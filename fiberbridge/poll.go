@@ -30,6 +30,9 @@ func (b *Bridge) poll(ctx context.Context, c *fiber.Ctx, auth engine.AuthContext
 		return err
 	}
 	req.TaskID = id
+	if !auth.ExpiresAt.IsZero() { // nothing is delivered to expired credentials
+		req.Wait = min(req.Wait, max(0, time.Until(auth.ExpiresAt)))
+	}
 	if req.Wait > 0 {
 		// What answer allows is for the work; the wait comes on top.
 		var cancel context.CancelFunc

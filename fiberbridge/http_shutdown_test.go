@@ -1,0 +1,144 @@
+package fiberbridge_test
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/taskbridge/taskbridge-fiber/engine"
+	"github.com/taskbridge/taskbridge-fiber/fiberbridge"
+)
+
+// A drain goes in steps: not ready while everything still works, then refusing
+// new work while polls return and streams are cut, then the end.
+func TestShutdownInSteps(t *testing.T) {
+	h := newHTTPHost(t, func(o *hostOptions) {
+		o.bridge.Drain = fiberbridge.DrainConfig{NotReady: 300 * time.Millisecond, Spread: -1}
+	})
+	base, client := h.listen(t)
+	id := h.create(t, "words", `{"words":["a"]}`)
+	h.until(t, id, "COMPLETED")
+	last := *h.poll(t, id, "").NextAfterEventID
+
+	parked := make(chan reply, 1)
+	go func() {
+		resp, err := client.Do(newRequest("GET", base+"/tasks/"+id+"/events?waitTimeoutMs=60000&afterEventId="+last, ""))
+		if err != nil {
+			t.Error(err)
+			parked <- reply{}
+			return
+		}
+		parked <- read(t, resp)
+	}()
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	var wg sync.WaitGroup
+	for range 3 { // concurrent calls wait for the same end
+		wg.Go(func() {
+			if err := h.bridge.Shutdown(ctx); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	eventually(t, func() bool { return h.send(t, httptestGet("/ready")).status == 503 })
+	if r := h.send(t, httptestGet("/ready")); !strings.Contains(r.body, `"not_ready"`) || !strings.Contains(r.body, "shutting down") {
+		t.Error(r)
+	}
+	// In the first step everything works.
+	if r := h.do(t, "POST", "/tasks", `{"clientRequestId":"late","taskType":"words"}`); r.status != 201 {
+		t.Error(r)
+	}
+	select {
+	case r := <-parked:
+		t.Error("the poll came back before its time", r)
+	default:
+	}
+	var refused reply
+	eventually(t, func() bool {
+		refused = h.do(t, "POST", "/tasks", fmt.Sprintf(`{"clientRequestId":"n%d","taskType":"words"}`, time.Now().UnixNano()))
+		return refused.status != 201
+	})
+	if refused.status != 503 || refused.header.Get("Retry-After") == "" || refused.code() != engine.CodeServerDraining && refused.code() != engine.CodeStoreUnavailable {
+		t.Error(refused)
+	}
+	if r := <-parked; r.status != 200 || !strings.Contains(r.body, `"events":[]`) {
+		t.Error(r)
+	}
+	wg.Wait()
+	// Over: called again it says so at once, and requests get clear answers.
+	if err := h.bridge.Shutdown(context.Background()); err != nil {
+		t.Error(err)
+	}
+	for _, path := range []string{"/tasks/" + id, "/tasks/" + id + "/events", "/tasks/" + id + "/events/stream"} {
+		if r := h.do(t, "GET", path, ""); r.status != 503 || r.header.Get("Retry-After") == "" || r.code() == "" {
+			t.Error(path, r)
+		}
+	}
+	if r := h.send(t, httptestGet("/health")); r.status != 200 {
+		t.Error(r)
+	}
+}
+
+// An open stream does not hold the shutdown up, and is cut with a notice.
+func TestShutdownCutsStreams(t *testing.T) {
+	h := newHTTPHost(t, nil)
+	base, _ := h.listen(t)
+	id := h.create(t, "stall", "")
+	conn, err := net.Dial("tcp", strings.TrimSuffix(strings.TrimPrefix(base, "http://"), h.prefix))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	_ = conn.SetDeadline(time.Now().Add(10 * time.Second))
+	fmt.Fprintf(conn, "GET %s/tasks/%s/events/stream HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer alice\r\nAccept: text/event-stream\r\n\r\n", h.prefix, id)
+	lines := bufio.NewScanner(conn)
+	for lines.Scan() && !strings.Contains(lines.Text(), "TASK_STARTED") {
+	}
+	if _, err := h.engine.Cancel(t.Context(), engine.AuthContext{Subject: "bob"}, id, ""); err == nil {
+		t.Fatal("bob may cancel")
+	}
+	done := make(chan error, 1)
+	go func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
+		defer cancel()
+		done <- h.bridge.Shutdown(ctx)
+	}()
+	var got strings.Builder
+	for lines.Scan() {
+		got.WriteString(lines.Text() + "\n")
+	}
+	if !strings.Contains(got.String(), "server_draining") || strings.Contains(got.String(), "TASK_FAILED") {
+		t.Errorf("%s", got.String())
+	}
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
+
+// Too little time: the caller hears of it, and may call again.
+func TestShutdownOutOfTime(t *testing.T) {
+	h := newHTTPHost(t, func(o *hostOptions) {
+		o.bridge.Drain = fiberbridge.DrainConfig{NotReady: time.Hour, Spread: time.Hour}
+	})
+	h.create(t, "stall", "")
+	over, cancel := context.WithCancel(context.Background())
+	cancel()
+	begin := time.Now()
+	if err := h.bridge.Shutdown(over); !errors.Is(err, context.Canceled) {
+		t.Errorf("%v", err)
+	}
+	if took := time.Since(begin); took > 2*time.Second {
+		t.Errorf("took %v", took)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	if err := h.bridge.Shutdown(ctx); err != nil {
+		t.Error(err)
+	}
+}
