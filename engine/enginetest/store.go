@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"regexp"
+	"runtime"
 	"strconv"
 	"sync/atomic"
 	"testing"
@@ -220,6 +221,18 @@ func eventually(t *testing.T, what string, cond func() bool) {
 		<-tick.C
 	}
 }
+
+// starter holds goroutines back and lets them go in the same instant: they
+// spin, since waking from a channel takes longer than what they are to race for.
+type starter struct{ gone atomic.Bool }
+
+func (s *starter) wait() {
+	for !s.gone.Load() {
+		runtime.Gosched()
+	}
+}
+
+func (s *starter) start() { s.gone.Store(true) }
 
 // sameEvents compares two parts of a log, times to the microsecond.
 func sameEvents(t *testing.T, what string, got, want []engine.Event) {

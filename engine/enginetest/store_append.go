@@ -177,11 +177,11 @@ func testTerminalRace(f *fixture) {
 		const callers = 20
 		var group sync.WaitGroup
 		var won [callers]bool
-		gate := make(chan struct{})
+		var gate starter
 		for i := range callers {
 			node := []engine.Store{f.store, f.peer}[i%2]
 			group.Go(func() {
-				<-gate
+				gate.wait()
 				_, err := node.Append(f.ctx(), engine.Append{
 					TaskID: task.ID, Token: fmt.Sprint(i), Events: []engine.Draft{message("bye"), failure(fmt.Sprint("F", i))},
 				})
@@ -190,7 +190,7 @@ func testTerminalRace(f *fixture) {
 				}
 			})
 		}
-		close(gate)
+		gate.start()
 		group.Wait()
 		winner := slices.Index(won[:], true)
 		if winner < 0 || slices.Contains(won[winner+1:], true) {

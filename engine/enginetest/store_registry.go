@@ -123,26 +123,28 @@ func testCreateKeys(f *fixture) {
 
 func testCreateRace(f *fixture) {
 	const callers = 50
-	for range 4 {
+	for range 20 {
 		draft := f.draftTask()
+		// Large, so that the calls overlap in a store in memory too.
+		draft.Input = []byte(`{"a":"` + strings.Repeat("x", 256<<10) + `"}`)
 		var (
 			group   sync.WaitGroup
 			tasks   [callers]engine.Task
 			created [callers]bool
 			errs    [callers]error
-			gate    = make(chan struct{})
+			gate    starter
 		)
 		for i := range callers {
 			node := []engine.Store{f.store, f.peer}[i%2]
 			group.Go(func() {
-				<-gate
+				gate.wait()
 				tasks[i], created[i], errs[i] = node.Create(f.ctx(), draft)
 				if errs[i] == nil { // whoever has an id may use it at once
 					_, errs[i] = node.Get(f.ctx(), tasks[i].ID, engine.Fresh)
 				}
 			})
 		}
-		close(gate)
+		gate.start()
 		group.Wait()
 		creators := 0
 		for i := range callers {

@@ -114,6 +114,27 @@ func TestLastPlaceRace(t *testing.T) {
 	}
 }
 
+func TestMaxStreamLength(t *testing.T) {
+	b := open(t, Config{MaxStreamLength: 10})
+	id := b.create().ID
+	for n := range 25 {
+		b.message(id, 1)
+		if p := b.read(id); len(p.Events) != min(n+1, 10) || p.Last.Ordinal != uint64(n+1) {
+			t.Fatalf("after %d events %d are retained, to %s", n+1, len(p.Events), p.Last)
+		}
+	}
+	batch := make([]engine.Draft, 25)
+	for i := range batch {
+		batch[i] = engine.Draft{Type: engine.TypeMessage, Payload: []byte(`{"message":"m"}`)}
+	}
+	if _, err := b.Append(t.Context(), engine.Append{TaskID: id, Token: "batch", Events: batch}); err != nil {
+		t.Fatal(err)
+	}
+	if p := b.read(id); len(p.Events) != 10 || p.First.Ordinal != 41 || p.Last.Ordinal != 50 {
+		t.Errorf("after a batch larger than the limit: %d events, %s to %s", len(p.Events), p.First, p.Last)
+	}
+}
+
 func TestMaxStreamBytes(t *testing.T) {
 	b := open(t, Config{MaxStreamBytes: 10_000})
 	id := b.create().ID
@@ -173,6 +194,24 @@ func TestMaxBytes(t *testing.T) {
 	_, _, err := b.Create(t.Context(), engine.Task{Owner: "o", ClientRequestID: "large", Input: make([]byte, 50_000)})
 	wantFull(t, err)
 	b.finish(busy)
+}
+
+// A task that is larger than the whole store ends like any other.
+func TestMaxBytesSparesTheAppender(t *testing.T) {
+	b := open(t, Config{MaxBytes: 20_000})
+	id := b.create().ID
+	b.message(id, 50_000)
+	b.emit(id, engine.TypeCompleted, `{"result":"`+strings.Repeat("x", 50_000)+`"}`)
+	if !b.known(id) {
+		t.Fatal("it was evicted by its own last event")
+	}
+	if p := b.read(id); len(p.Events) != 1 || !p.Events[0].Type.Terminal() {
+		t.Errorf("its log has %d events", len(p.Events))
+	}
+	b.create() // now it makes room
+	if b.known(id) {
+		t.Error("it stays though it is over")
+	}
 }
 
 func TestAttachmentBytes(t *testing.T) {

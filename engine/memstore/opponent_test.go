@@ -46,6 +46,37 @@ func TestListenerCallsBack(t *testing.T) {
 	}
 }
 
+// inside calls back where a Follower must not, to see what the store has done
+// by then: Get happens to take no lock.
+type inside struct {
+	tally
+	b      *bench
+	record engine.Task
+}
+
+func (f *inside) Push(events []engine.Event) {
+	f.record, _ = f.b.Get(context.Background(), events[0].TaskID, engine.Fresh)
+}
+
+func TestRecordIsThereBeforeTheEvent(t *testing.T) {
+	b := open(t, Config{})
+	id := b.create().ID
+	f := &inside{b: b}
+	stop, err := b.Follow(t.Context(), id, engine.EventID{}, f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stop()
+	b.emit(id, engine.TypeStarted, `{}`)
+	if f.record.Status != engine.StatusRunning {
+		t.Errorf("with TASK_STARTED the record was %s", f.record.Status)
+	}
+	b.finish(id)
+	if f.record.Terminal == nil || f.record.Status != engine.StatusCompleted {
+		t.Errorf("with the terminal event the record was %s", f.record.Status)
+	}
+}
+
 // Close, at any moment, in the middle of everything.
 func TestCloseInTheMiddle(t *testing.T) {
 	for range 5 {
