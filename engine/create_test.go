@@ -400,6 +400,37 @@ func TestCreateAnswerLost(t *testing.T) {
 	}
 }
 
+// The answer is lost, and the task that is there is another request's.
+func TestCreateAnswerLostInARace(t *testing.T) {
+	ctx := context.Background()
+	w := newWorld(t)
+	first, err := w.Create(ctx, alice, request("r"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	lookups := 0
+	w.store.set(func() {
+		w.store.onCreate = func(engine.Task) error { return unavailable }
+		w.store.onLookup = func() error {
+			if lookups++; lookups%2 == 1 {
+				return engine.NewError(engine.CodeTaskNotFound, "not yet")
+			}
+			return nil
+		}
+	})
+	time.Sleep(time.Millisecond) // createdAt is in microseconds
+	if res, err := w.Create(ctx, alice, request("r")); err != nil || !res.Deduplicated || res.Task.ID != first.Task.ID {
+		t.Errorf("equal: %+v, %v", res, err)
+	}
+	r := request("r")
+	r.TaskType = "other"
+	_, err = w.Create(ctx, alice, r)
+	wantCode(t, err, engine.CodeIdempotency)
+	if len(w.exec.submitted) != 1 || w.exec.released != 2 {
+		t.Errorf("%d submitted, %d released", len(w.exec.submitted), w.exec.released)
+	}
+}
+
 func TestCreateFailsToStore(t *testing.T) {
 	ctx := context.Background()
 	w := newWorld(t)

@@ -307,6 +307,14 @@ func TestDeliveryOfWhatIsGone(t *testing.T) {
 		if got := s.String(); got != string(last.AppendJSON(nil))+"\n" {
 			t.Errorf("expired: %s", got)
 		}
+		// While the hub still follows it: from the same place, and from others.
+		for _, after := range []fanout.ID{fanout.ID(start.Position), {}, fanout.ID(all[0].ID), fanout.ID(start.Position)} {
+			s = follow(expired.ID, after)
+			<-s.finished
+			if got := s.String(); !strings.HasSuffix(got, string(last.AppendJSON(nil))+"\n") {
+				t.Errorf("expired, the next follower, from %v: %s", after, got)
+			}
+		}
 		s = follow(unknown, fanout.ID{})
 		if got := <-s.finished; !strings.Contains(got, "TASK_NOT_FOUND") {
 			t.Errorf("unknown: %s", got)

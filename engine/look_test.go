@@ -176,3 +176,32 @@ func TestLookSeesTheEndThatCameBetween(t *testing.T) {
 		t.Errorf("%+v", v)
 	}
 }
+
+// The search goes over as many pages as it takes.
+func TestLookSearchesLongLogs(t *testing.T) {
+	millis := make([]uint64, 3*scanEvents)
+	for i := range millis {
+		millis[i] = uint64(10 * (i + 1))
+	}
+	for _, gone := range []int{0, 700} {
+		all := logOf(0, millis...)
+		s := &cutStore{task: Task{ID: "t"}, log: all[gone:]}
+		e := lookAt(s)
+		for _, c := range []struct {
+			cursor EventID
+			want   uint64 // the first event delivered
+		}{
+			{EventID{13_005, 0}, 1301},
+			{EventID{13_005, 1400}, 1301},
+			{EventID{99_999, 1200}, 1200},
+			{EventID{99_999, 800}, 800},
+			{EventID{99_999, 3}, max(3, uint64(gone)+1)},
+			{EventID{99_999, 700}, max(700, uint64(gone)+1)},
+		} {
+			v, err := e.look(context.Background(), s.task, c.cursor, 10)
+			if err != nil || len(v.events) != 10 || v.events[0].ID != all[c.want-1].ID || !v.more || v.position.Ordinal != c.want-1 {
+				t.Errorf("%v, %d gone: %+v, %v", c.cursor, gone, v, err)
+			}
+		}
+	}
+}

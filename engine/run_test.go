@@ -202,7 +202,10 @@ func TestPipelineBounds(t *testing.T) {
 		defer run.Close(ctx)
 		w.slow(time.Second)
 		for range 20 {
-			run.Stream(engine.Message{Text: "x"}) // 15 bytes of payload
+			run.Stream(engine.Message{Text: "x"}) // 15 bytes of payload: the number counts
+		}
+		for range 20 {
+			run.Stream(engine.Message{Text: "xxxxxxxxxxxxxxxxxxxxxxxxx"}) // 39: the bytes do
 		}
 		run.Stream(engine.Message{Text: strings.Repeat("y", 500)})
 		if err := run.Flush(ctx); err != nil {
@@ -213,14 +216,14 @@ func TestPipelineBounds(t *testing.T) {
 			for _, d := range b.Events {
 				bytes += len(d.Payload)
 			}
-			if len(b.Events) > 8 || bytes > 100 && len(b.Events) > 1 {
+			if len(b.Events) > 5 || bytes > 100 && len(b.Events) > 1 {
 				t.Errorf("a batch of %d events, %d bytes", len(b.Events), bytes)
 			}
 		}
-		if n := len(w.events(t, task.ID)); n != 21 {
+		if n := len(w.events(t, task.ID)); n != 41 {
 			t.Errorf("%d events", n)
 		}
-	}, func(c *engine.Config, _ *memstore.Config) { c.Emit.BatchEvents, c.Emit.BatchBytes = 8, 100 })
+	}, func(c *engine.Config, _ *memstore.Config) { c.Emit.BatchEvents, c.Emit.BatchBytes = 5, 100 })
 }
 
 // A full buffer makes streamed calls wait, and only those.
@@ -522,6 +525,9 @@ func TestAnotherEndsTheTask(t *testing.T) {
 	w.emit(t, task, engine.Cancelled{Reason: "r"})
 	run.Stream(engine.Message{Text: "late"})
 	wantCode(t, run.Flush(ctx), engine.CodeTaskAlreadyTerminal)
+	w.store.set(func() {
+		w.store.onAppend = func(context.Context, engine.Append) error { t.Error("the store is asked again"); return nil }
+	})
 	wantCode(t, run.Emit(ctx, engine.Failed{}), engine.CodeTaskAlreadyTerminal)
 	wantCode(t, run.Close(ctx), engine.CodeTaskAlreadyTerminal)
 	if got := fmt.Sprint(types(w.events(t, task.ID))); got != "[CANCELLED]" {

@@ -27,13 +27,51 @@ func (s source) Read(ctx context.Context, key string, after fanout.ID, limit int
 	return page, nil
 }
 
-// Follow implements fanout.Source.
+// Follow implements fanout.Source. A store pushes nothing of a log that has
+// expired; the terminal event, which is all that is left of it, comes from the
+// record, as it does in Read.
 func (s source) Follow(ctx context.Context, key string, after fanout.ID, feed fanout.Feed) (func(), error) {
-	stop, err := s.e.cfg.Store.Follow(ctx, key, EventID(after), follower{feed})
+	f := &follower{feed: feed}
+	stop, err := s.e.cfg.Store.Follow(ctx, key, EventID(after), f)
 	if err != nil {
 		return nil, sourceError(storeError("follow the log", err))
 	}
+	terminal, err := s.leftOver(ctx, key)
+	if err != nil || terminal != nil {
+		stop() // an expired log has nothing more to say; and feed takes one call at a time
+		stop = func() {}
+	}
+	if err != nil {
+		return nil, sourceError(err)
+	}
+	if terminal != nil && !f.pushed && EventID(after).Compare(terminal.ID) < 0 {
+		if after.Ordinal+1 != terminal.ID.Ordinal {
+			feed.Lost()
+		}
+		feed.Push(entries([]Event{*terminal}))
+	}
 	return stop, nil
+}
+
+// leftOver returns the terminal event of a task whose log has expired, nil for
+// any other. It is asked after the log is followed: what expires later has been
+// pushed by then.
+func (s source) leftOver(ctx context.Context, key string) (*Event, error) {
+	task, err := s.e.cfg.Store.Get(ctx, key, Cached)
+	if err != nil {
+		return nil, storeError("read the task", err)
+	}
+	if task.Terminal == nil {
+		return nil, nil // a log that has expired did so long after any cache
+	}
+	page, err := s.e.cfg.Store.Read(ctx, key, EventID{}, 1)
+	if err != nil {
+		return nil, storeError("read the log", err)
+	}
+	if !page.Expired && !page.First.IsZero() {
+		return nil, nil
+	}
+	return task.Terminal, nil
 }
 
 // sourceError tells the hub which error is not worth another try.
@@ -45,10 +83,17 @@ func sourceError(err error) error {
 }
 
 // follower hands a store's pushes on. It holds nothing back and asks nothing.
-type follower struct{ feed fanout.Feed }
+type follower struct {
+	feed   fanout.Feed
+	pushed bool // read after stop only
+}
 
-func (f follower) Push(events []Event) { f.feed.Push(entries(events)) }
-func (f follower) Lost()               { f.feed.Lost() }
+func (f *follower) Push(events []Event) {
+	f.pushed = true
+	f.feed.Push(entries(events))
+}
+
+func (f *follower) Lost() { f.feed.Lost() }
 
 // fanoutID is the same position in the hub's words.
 func fanoutID(id EventID) fanout.ID { return fanout.ID(id) }
