@@ -71,7 +71,11 @@ func enter(c *fiber.Ctx)       { c.Locals(insideKey{}, true) }
 func leave(c *fiber.Ctx)       { c.Locals(insideKey{}, false) }
 func inside(c *fiber.Ctx) bool { in, _ := c.Locals(insideKey{}).(bool); return in }
 
-// guarded marks the requests of a handler that does not go through answer.
+// guarded marks the requests of a handler that does not go through answer. It
+// is not inlined because then its closure would have an address of its own
+// wherever it is called, and ownHandlers would not know it.
+//
+//go:noinline
 func guarded(h fiber.Handler) fiber.Handler {
 	return func(c *fiber.Ctx) error {
 		enter(c)
