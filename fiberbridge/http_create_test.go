@@ -118,7 +118,7 @@ func TestCreateRefusedContentEncoding(t *testing.T) {
 	h := newHTTPHost(t, nil)
 	var bomb bytes.Buffer
 	z := gzip.NewWriter(&bomb)
-	_, _ = io.Copy(z, io.LimitReader(zeros{}, 64<<20))
+	_, _ = io.Copy(z, io.LimitReader(zeros{}, 8<<20))
 	_ = z.Close()
 	for _, ct := range []string{"application/json", "multipart/form-data; boundary=x"} {
 		req := newRequest("POST", "/api/v1/tasks", bomb.String())
@@ -163,9 +163,10 @@ func TestCreateBodies(t *testing.T) {
 				return read(t, resp)
 			}
 			chunked := func(r io.Reader) io.Reader { return struct{ io.Reader }{r} }
+			const fileSize = 1<<20 + 200<<10
 			const doc = `{"clientRequestId":"j","taskType":"words","input":{"words":["ä","b"]}}`
 			fields := []string{"clientRequestId", "j", "taskType", "words", "input", ` { "words" : [ "\u00e4", "b" ] }`, "@other", "x|text/plain|ignored"}
-			withFiles := []string{"clientRequestId", "f", "taskType", "words", "@attachments", `C:\dir\b.txt|text/plain|bbb`, "@attachments", "../a|application/x|" + strings.Repeat("a", 3<<20)}
+			withFiles := []string{"clientRequestId", "f", "taskType", "words", "@attachments", `C:\dir\b.txt|text/plain|bbb`, "@attachments", "../a|application/x|" + strings.Repeat("a", fileSize)}
 
 			first := send(strings.NewReader(doc), "application/json; charset=UTF-8")
 			if first.status != 201 {
@@ -185,27 +186,27 @@ func TestCreateBodies(t *testing.T) {
 			same(first, send(bytes.NewReader(body.Bytes()), ct))
 			same(first, send(chunked(bytes.NewReader(body.Bytes())), ct))
 
-			// A body over Fiber's limit of 4 MiB is for streams only.
+			// Large enough for temporary files.
 			body, ct = form(t, withFiles...)
 			upload := send(bytes.NewReader(body.Bytes()), ct)
 			if upload.status != 201 {
 				t.Fatal(upload)
 			}
 			same(upload, send(chunked(bytes.NewReader(body.Bytes())), ct))
-			withFiles[5], withFiles[7] = "b.txt|text/plain|bbb", `x\a|application/x|`+strings.Repeat("a", 3<<20)
+			withFiles[5], withFiles[7] = "b.txt|text/plain|bbb", `x\a|application/x|`+strings.Repeat("a", fileSize)
 			body, ct = form(t, withFiles...)
 			same(upload, send(body, ct))
 			var c createdTask
 			upload.decode(t, &c)
 			task, err := h.store.Get(context.Background(), c.TaskID, engine.Fresh)
-			if err != nil || len(task.Attachments) != 2 || task.Attachments[0].Name != "b.txt" || task.Attachments[1].Name != "a" || task.Attachments[1].Size != 3<<20 {
+			if err != nil || len(task.Attachments) != 2 || task.Attachments[0].Name != "b.txt" || task.Attachments[1].Name != "a" || task.Attachments[1].Size != fileSize {
 				t.Errorf("%+v %v", task.Attachments, err)
 			}
 			for _, other := range [][]string{
-				{"clientRequestId", "f", "taskType", "words", "@attachments", "a|application/x|" + strings.Repeat("a", 3<<20), "@attachments", "b.txt|text/plain|bbb"}, // order
-				{"clientRequestId", "f", "taskType", "words", "@attachments", "b.txt|text/plain|bbc", "@attachments", "a|application/x|" + strings.Repeat("a", 3<<20)}, // bytes
-				{"clientRequestId", "f", "taskType", "words", "@attachments", "b.txt|text/html|bbb", "@attachments", "a|application/x|" + strings.Repeat("a", 3<<20)},  // type
-				{"clientRequestId", "f", "taskType", "words", "@attachments", "b|text/plain|bbb", "@attachments", "a|application/x|" + strings.Repeat("a", 3<<20)},     // name
+				{"clientRequestId", "f", "taskType", "words", "@attachments", "a|application/x|" + strings.Repeat("a", fileSize), "@attachments", "b.txt|text/plain|bbb"}, // order
+				{"clientRequestId", "f", "taskType", "words", "@attachments", "b.txt|text/plain|bbc", "@attachments", "a|application/x|" + strings.Repeat("a", fileSize)}, // bytes
+				{"clientRequestId", "f", "taskType", "words", "@attachments", "b.txt|text/html|bbb", "@attachments", "a|application/x|" + strings.Repeat("a", fileSize)},  // type
+				{"clientRequestId", "f", "taskType", "words", "@attachments", "b|text/plain|bbb", "@attachments", "a|application/x|" + strings.Repeat("a", fileSize)},     // name
 				{"clientRequestId", "f", "taskType", "words"},
 			} {
 				body, ct := form(t, other...)
@@ -247,18 +248,17 @@ func TestCreateTooLarge(t *testing.T) {
 			base, client := h.listen(t)
 			large := `{"clientRequestId":"r","taskType":"words","input":{"a":"` + strings.Repeat("x", 100<<10) + `"}}`
 			for _, chunked := range []bool{false, true} {
-				var body io.Reader = strings.NewReader(large)
-				if chunked {
-					body = struct{ io.Reader }{body}
-				}
-				req, _ := http.NewRequest(http.MethodPost, base+"/tasks", body)
-				req.Header.Set("Authorization", "Bearer alice")
-				req.Header.Set("Content-Type", "application/json")
-				resp, err := client.Do(req)
-				if err != nil {
-					t.Fatal(err)
-				}
-				if r := read(t, resp); r.status != 413 || r.code() != engine.CodeRequestTooLarge {
+				r, resp := sendTooMuch(t, client, func() *http.Request {
+					var body io.Reader = strings.NewReader(large)
+					if chunked {
+						body = struct{ io.Reader }{body}
+					}
+					req, _ := http.NewRequest(http.MethodPost, base+"/tasks", body)
+					req.Header.Set("Authorization", "Bearer alice")
+					req.Header.Set("Content-Type", "application/json")
+					return req
+				})
+				if r.status != 413 || r.code() != engine.CodeRequestTooLarge {
 					t.Error(r)
 				}
 				if !resp.Close {

@@ -310,6 +310,20 @@ func (h *httpHost) listen(t testing.TB) (string, *http.Client) {
 	return base + h.prefix, &http.Client{Transport: transport, Timeout: 20 * time.Second}
 }
 
+// sendTooMuch sends requests whose body the server will not read to its end. It
+// closes then, and sometimes the reset is here before its answer; so it is
+// asked again.
+func sendTooMuch(t testing.TB, client *http.Client, request func() *http.Request) (reply, *http.Response) {
+	t.Helper()
+	for range 50 {
+		if resp, err := client.Do(request()); err == nil {
+			return read(t, resp), resp
+		}
+	}
+	t.Fatal("no answer in fifty tries")
+	return reply{}, nil
+}
+
 func eventually(t testing.TB, condition func() bool) {
 	t.Helper()
 	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(2 * time.Millisecond) {

@@ -86,7 +86,7 @@ func TestParseCreate(t *testing.T) {
 func TestParseCreateBoundsTheList(t *testing.T) {
 	var body strings.Builder
 	body.WriteString(`{"` + strings.Repeat("k", 1<<20) + `":1`)
-	for i := range 100_000 {
+	for i := range 20_000 {
 		body.WriteString(`,"k` + strings.Repeat("x", i%7) + string(rune('a'+i%26)) + strings.Repeat("y", i/26%50) + "-" + strings.Repeat("z", i/1300) + `":1`)
 	}
 	body.WriteByte('}')

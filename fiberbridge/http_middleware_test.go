@@ -198,28 +198,31 @@ func TestFibersOwnRefusals(t *testing.T) {
 			}
 		})
 		base, client := h.listen(t)
+		large := strings.Repeat("x", 20_000)
 		for _, tt := range []struct {
-			method, path string
-			body         io.Reader
-			status       int
-			ours         bool
+			method, path, body string
+			chunked            bool
+			status             int
+			ours               bool
 		}{
-			{"POST", "/tasks", strings.NewReader(strings.Repeat("x", 20_000)), 413, true},
-			{"POST", "/tasks", struct{ io.Reader }{strings.NewReader(strings.Repeat("x", 20_000))}, 413, true},
-			{"PATCH", "/tasks", nil, 405, true},
-			{"GET", "/tasks/abcdefghijklmnop/cancel", nil, 405, true},
-			{"POST", "/elsewhere", strings.NewReader(strings.Repeat("x", 20_000)), 413, false},
-			{"GET", "/elsewhere", nil, 404, false},
+			{"POST", "/tasks", large, false, 413, true},
+			{"POST", "/tasks", large, true, 413, true},
+			{"PATCH", "/tasks", "", false, 405, true},
+			{"GET", "/tasks/abcdefghijklmnop/cancel", "", false, 405, true},
+			{"POST", "/elsewhere", large, false, 413, false},
+			{"GET", "/elsewhere", "", false, 404, false},
 		} {
-			req, err := http.NewRequest(tt.method, base+tt.path, tt.body)
-			if err != nil {
-				t.Fatal(err)
-			}
-			resp, err := client.Do(req)
-			if err != nil {
-				t.Fatal(err)
-			}
-			r := read(t, resp)
+			r, _ := sendTooMuch(t, client, func() *http.Request {
+				var body io.Reader = strings.NewReader(tt.body)
+				if tt.chunked {
+					body = struct{ io.Reader }{body}
+				}
+				req, err := http.NewRequest(tt.method, base+tt.path, body)
+				if err != nil {
+					t.Fatal(err)
+				}
+				return req
+			})
 			if r.status != tt.status || (r.code() != "") != (envelope && tt.ours) {
 				t.Errorf("%s %s: %v", tt.method, tt.path, r)
 			}
