@@ -1,6 +1,7 @@
 package socket
 
 import (
+	"errors"
 	"io"
 	"net"
 	"runtime"
@@ -27,7 +28,7 @@ func BenchmarkWrite(b *testing.B) {
 		for b.Loop() {
 			for {
 				n, err := write(i)
-				if err != nil && err != unix.EAGAIN {
+				if err != nil && !errors.Is(err, unix.EAGAIN) {
 					b.Fatal(err)
 				}
 				if n > 0 {

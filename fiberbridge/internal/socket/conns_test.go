@@ -240,14 +240,16 @@ func TestFasthttpWrappers(t *testing.T) {
 					if n, err := s.TryWrite([]byte("answer")); n != 6 || err != nil {
 						t.Fatalf("TryWrite: %d, %v", n, err)
 					}
+					if got := mustRead(t, client, 6); string(got) != "answer" {
+						t.Fatalf("got %q", got)
+					}
 					if round%2 == 0 {
 						s.CloseGracefully(patience)
 					} else {
-						_ = mustRead(t, client, 5)
 						s.Close()
 						waitDone(t, s)
 					}
-					if got, err := readEnd(t, client); !strings.HasSuffix("answer", string(got)) || err != nil {
+					if got, err := readEnd(t, client); len(got) > 0 || err != nil {
 						t.Fatalf("got %q, %v", got, err)
 					}
 					_ = client.Close()
