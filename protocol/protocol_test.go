@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io/fs"
+	"path"
 	"strings"
 	"testing"
 
@@ -78,8 +79,8 @@ func TestGoldenMessagesAreWireForm(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		name, suffix := file[:strings.Index(file, ".")], file[strings.LastIndex(file, "."):]
-		switch suffix {
+		name, _, _ := strings.Cut(file, ".")
+		switch path.Ext(file) {
 		case ".sse":
 			if !bytes.HasSuffix(text, []byte("\n\n")) {
 				t.Errorf("%s does not end an SSE message", file)

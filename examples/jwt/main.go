@@ -23,27 +23,34 @@ import (
 )
 
 func main() {
+	if err := run(); err != nil {
+		log.Fatal(err)
+	}
+}
+
+func run() error {
 	secret := []byte(os.Getenv("JWT_SECRET"))
 	if len(secret) < 32 {
-		log.Fatal("JWT_SECRET must have at least 32 bytes") // RFC 7518, section 3.2
+		return errors.New("JWT_SECRET must have at least 32 bytes") // RFC 7518, section 3.2
 	}
 	app, bridge, err := newApp(secret)
 	if err != nil {
-		log.Fatal(err)
+		return err
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
+	drained := make(chan error, 1)
 	go func() {
 		<-ctx.Done()
 		limit, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()
-		if err := errors.Join(bridge.Shutdown(limit), app.ShutdownWithContext(limit)); err != nil {
-			log.Print(err)
-		}
+		// Streams first: Fiber's own shutdown does not know them.
+		drained <- errors.Join(bridge.Shutdown(limit), app.ShutdownWithContext(limit))
 	}()
 	if err := app.Listen("127.0.0.1:8080"); err != nil {
-		log.Fatal(err)
+		return err
 	}
+	return <-drained // Listen returns when the shutdown begins
 }
 
 func newApp(secret []byte) (*fiber.App, *fiberbridge.Bridge, error) {

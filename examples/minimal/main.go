@@ -25,24 +25,30 @@ import (
 )
 
 func main() {
+	if err := run(); err != nil {
+		log.Fatal(err)
+	}
+}
+
+func run() error {
 	app, bridge, err := newApp()
 	if err != nil {
-		log.Fatal(err)
+		return err
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
+	drained := make(chan error, 1)
 	go func() {
 		<-ctx.Done()
 		limit, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()
 		// Streams first: Fiber's own shutdown does not know them.
-		if err := errors.Join(bridge.Shutdown(limit), app.ShutdownWithContext(limit)); err != nil {
-			log.Print(err)
-		}
+		drained <- errors.Join(bridge.Shutdown(limit), app.ShutdownWithContext(limit))
 	}()
 	if err := app.Listen("127.0.0.1:8080"); err != nil {
-		log.Fatal(err)
+		return err
 	}
+	return <-drained // Listen returns when the shutdown begins
 }
 
 func newApp() (*fiber.App, *fiberbridge.Bridge, error) {

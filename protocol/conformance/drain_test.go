@@ -170,7 +170,7 @@ func TestDrainWithStuckPeers(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	raw := c.DialRaw(t, nil, client.ClientFrame(true, client.OpText, fmt.Sprintf(`{"action":"subscribe","taskId":%q}`, id)))
+	raw := c.DialRaw(t, nil, client.MaskedFrame(true, client.OpText, fmt.Sprintf(`{"action":"subscribe","taskId":%q}`, id)))
 	if raw.Response.StatusCode != http.StatusSwitchingProtocols {
 		t.Fatal(raw.Response.Status)
 	}

@@ -18,7 +18,7 @@ func TestReplayFromEveryPosition(t *testing.T) {
 	c := connect(t)
 	for _, input := range []string{`{"count":0}`, `{"count":28,"intervalMs":0,"size":40}`} {
 		id, log := c.Finished("tokens", input)
-		for k := range len(log) {
+		for k := range log {
 			after := ""
 			if k > 0 {
 				after = log[k-1].EventID

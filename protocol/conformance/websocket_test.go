@@ -45,7 +45,7 @@ func TestSocketCursorForms(t *testing.T) {
 		`{"action":"subscribe","taskId":%q,"lastEventId":"0"}`:                      0,
 		`{"action":"subscribe","taskId":%q,"lastEventId":"5"}`:                      0,
 		`{"lastEventId":"` + log[1].EventID + `","taskId":%q,"action":"subscribe"}`: 2,
-		" {\n\"action\" : \"subscribe\" ,\t\"taskId\" : %q } ":                      0,
+		"{\n\"action\" : \"subscribe\" ,\t\"taskId\" : %q }\n":                      0,
 		`{"action":"subscribe","taskId":%q,"lastEventId":"99999999999999-1"}`:       len(log),
 	} {
 		s := c.Dial(nil)
@@ -126,13 +126,13 @@ func TestSocketTextThatIsNotUTF8(t *testing.T) {
 	for name, text := range map[string]string{
 		"in a string": "{\"action\":\"subscribe\",\"taskId\":\"\xff\"}", "overlong": "\xc0\x80", "surrogate": "\"\xed\xa0\x80\"", "cut off": "\xe2\x82",
 	} {
-		s := c.DialRaw(t, nil, client.ClientFrame(true, client.OpText, text))
+		s := c.DialRaw(t, nil, client.MaskedFrame(true, client.OpText, text))
 		if code, err := s.CloseCode(client.Patience); code != 1007 || err != nil {
 			t.Errorf("%s: %d %v", name, code, err)
 		}
 	}
 	// A character that is split between two fragments is one.
-	s := c.DialRaw(t, nil, append(client.ClientFrame(false, client.OpText, "\xe7\x8c"), client.ClientFrame(true, client.OpContinuation, "\xab")...))
+	s := c.DialRaw(t, nil, append(client.MaskedFrame(false, client.OpText, "\xe7\x8c"), client.MaskedFrame(true, client.OpContinuation, "\xab")...))
 	if code, err := s.CloseCode(client.Patience); code != 1008 || err != nil {
 		t.Errorf("split: %d %v", code, err)
 	}
@@ -148,7 +148,7 @@ func TestSocketMessageSize(t *testing.T) {
 		t.Errorf("4096 bytes: %+v", told)
 	}
 	for _, n := range []int{4097, 1 << 16, 1 << 20} {
-		s := c.DialRaw(t, nil, client.ClientFrame(true, client.OpText, frame+strings.Repeat(" ", n-len(frame)))[:4200])
+		s := c.DialRaw(t, nil, client.MaskedFrame(true, client.OpText, frame+strings.Repeat(" ", n-len(frame)))[:4200])
 		if code, err := s.CloseCode(client.Patience); code != 1009 || err != nil {
 			t.Errorf("%d bytes: %d %v", n, code, err)
 		}
@@ -160,7 +160,7 @@ func TestSocketMessageSize(t *testing.T) {
 		if i == 0 {
 			opcode = client.OpText
 		}
-		pieces = append(pieces, client.ClientFrame(i == 4, opcode, strings.Repeat(" ", 1000))...)
+		pieces = append(pieces, client.MaskedFrame(i == 4, opcode, strings.Repeat(" ", 1000))...)
 	}
 	r := c.DialRaw(t, nil, pieces)
 	if code, err := r.CloseCode(client.Patience); code != 1009 || err != nil {
@@ -178,12 +178,12 @@ func TestSocketFragmentsAndControlFrames(t *testing.T) {
 	id := c.Start("stall", `{}`)
 	defer c.Cancel(id, "")
 	frame := fmt.Sprintf(`{"action":"subscribe","taskId":%q}`, id)
-	wire := client.ClientFrame(false, client.OpText, frame[:7])
-	wire = append(wire, client.ClientFrame(true, client.OpPing, "between")...)
-	wire = append(wire, client.ClientFrame(false, client.OpContinuation, "")...)
-	wire = append(wire, client.ClientFrame(true, client.OpContinuation, frame[7:])...)
-	wire = append(wire, client.ClientFrame(true, client.OpPong, "nobody asked")...)
-	wire = append(wire, client.ClientFrame(true, client.OpPing, strings.Repeat("p", 125))...)
+	wire := client.MaskedFrame(false, client.OpText, frame[:7])
+	wire = append(wire, client.MaskedFrame(true, client.OpPing, "between")...)
+	wire = append(wire, client.MaskedFrame(false, client.OpContinuation, "")...)
+	wire = append(wire, client.MaskedFrame(true, client.OpContinuation, frame[7:])...)
+	wire = append(wire, client.MaskedFrame(true, client.OpPong, "nobody asked")...)
+	wire = append(wire, client.MaskedFrame(true, client.OpPing, strings.Repeat("p", 125))...)
 	for name, split := range map[string]int{"one packet with the handshake": len(wire), "after the handshake": 0, "cut in a frame": 9} {
 		t.Run(name, func(t *testing.T) {
 			s := c.For(t).DialRaw(t, nil, wire[:split])
@@ -216,7 +216,7 @@ func TestSocketFragmentsAndControlFrames(t *testing.T) {
 			if !strings.Contains(texts[0], "SUBSCRIPTION_CONFIRMED") || !strings.Contains(texts[1], "TASK_STARTED") {
 				t.Errorf("texts %q", texts)
 			}
-			if err := s.Write(client.ClientFrame(true, client.OpClose, "\x03\xe8bye")); err != nil {
+			if err := s.Write(client.MaskedFrame(true, client.OpClose, "\x03\xe8bye")); err != nil {
 				t.Fatal(err)
 			}
 			if code, err := s.CloseCode(client.Patience); code != 1000 || err != nil {
@@ -230,18 +230,18 @@ func TestSocketFragmentsAndControlFrames(t *testing.T) {
 func TestSocketProtocolViolations(t *testing.T) {
 	c := connect(t)
 	unmasked := []byte{0x81, 0x02, '{', '}'}
-	rsv := client.ClientFrame(true, client.OpText, "{}")
+	rsv := client.MaskedFrame(true, client.OpText, "{}")
 	rsv[0] |= 0x40
 	for name, wire := range map[string][]byte{
 		"unmasked":                  unmasked,
 		"a reserved bit":            rsv,
-		"a reserved opcode":         client.ClientFrame(true, 3, "x"),
-		"a long ping":               client.ClientFrame(true, client.OpPing, strings.Repeat("x", 126)),
-		"a ping in pieces":          client.ClientFrame(false, client.OpPing, "x"),
-		"a continuation of nothing": client.ClientFrame(true, client.OpContinuation, "x"),
-		"a text within a text":      append(client.ClientFrame(false, client.OpText, "{"), client.ClientFrame(true, client.OpText, "}")...),
-		"a close of one byte":       client.ClientFrame(true, client.OpClose, "x"),
-		"a close code of nobody":    client.ClientFrame(true, client.OpClose, "\x03\xed"), // 1005
+		"a reserved opcode":         client.MaskedFrame(true, 3, "x"),
+		"a long ping":               client.MaskedFrame(true, client.OpPing, strings.Repeat("x", 126)),
+		"a ping in pieces":          client.MaskedFrame(false, client.OpPing, "x"),
+		"a continuation of nothing": client.MaskedFrame(true, client.OpContinuation, "x"),
+		"a text within a text":      append(client.MaskedFrame(false, client.OpText, "{"), client.MaskedFrame(true, client.OpText, "}")...),
+		"a close of one byte":       client.MaskedFrame(true, client.OpClose, "x"),
+		"a close code of nobody":    client.MaskedFrame(true, client.OpClose, "\x03\xed"), // 1005
 		"HTTP":                      []byte("GET / HTTP/1.1\r\nHost: x\r\n\r\n"),
 	} {
 		s := c.DialRaw(t, nil, wire)
@@ -311,8 +311,8 @@ func TestSocketThatDoesNotSubscribe(t *testing.T) {
 	_, c := start(t, "-subscribe-timeout", "400ms")
 	for name, wire := range map[string][]byte{
 		"silent":       nil,
-		"pings":        client.ClientFrame(true, client.OpPing, "x"),
-		"half a frame": client.ClientFrame(true, client.OpText, `{"action":"subscribe"}`)[:9],
+		"pings":        client.MaskedFrame(true, client.OpPing, "x"),
+		"half a frame": client.MaskedFrame(true, client.OpText, `{"action":"subscribe"}`)[:9],
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -331,7 +331,7 @@ func TestSocketThatDoesNotSubscribe(t *testing.T) {
 func TestSocketPongs(t *testing.T) {
 	_, c := start(t, "-heartbeat", "300ms", "-pong-timeout", "300ms")
 	id := c.Start("stall", `{}`)
-	subscribe := client.ClientFrame(true, client.OpText, fmt.Sprintf(`{"action":"subscribe","taskId":%q}`, id))
+	subscribe := client.MaskedFrame(true, client.OpText, fmt.Sprintf(`{"action":"subscribe","taskId":%q}`, id))
 	t.Run("silent", func(t *testing.T) {
 		t.Parallel()
 		s := c.For(t).DialRaw(t, nil, subscribe)
@@ -361,7 +361,7 @@ func TestSocketPongs(t *testing.T) {
 				t.Fatalf("cut: %v", err)
 			}
 			if opcode == client.OpPing {
-				if err := s.Write(client.ClientFrame(true, client.OpPong, string(payload))); err != nil {
+				if err := s.Write(client.MaskedFrame(true, client.OpPong, string(payload))); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -374,7 +374,7 @@ func TestSocketHalfClose(t *testing.T) {
 	c := connect(t)
 	id := c.Start("stall", `{}`)
 	defer c.Cancel(id, "")
-	s := c.DialRaw(t, nil, client.ClientFrame(true, client.OpText, fmt.Sprintf(`{"action":"subscribe","taskId":%q}`, id)))
+	s := c.DialRaw(t, nil, client.MaskedFrame(true, client.OpText, fmt.Sprintf(`{"action":"subscribe","taskId":%q}`, id)))
 	if _, _, err := s.Read(client.Patience); err != nil {
 		t.Fatal(err)
 	}
@@ -424,7 +424,7 @@ func TestSocketEndsWithTheCloseHandshake(t *testing.T) {
 		"not UTF-8":     "\xff",
 		"too long":      strings.Repeat(" ", 5000),
 	} {
-		s := c.DialRaw(t, nil, client.ClientFrame(true, client.OpText, frame))
+		s := c.DialRaw(t, nil, client.MaskedFrame(true, client.OpText, frame))
 		code, err := s.CloseCode(client.Patience)
 		if err != nil || code == 0 {
 			t.Errorf("%s: %d %v", name, code, err)

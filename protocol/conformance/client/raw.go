@@ -81,8 +81,8 @@ func (c *Client) DialRaw(t testing.TB, header http.Header, after []byte) *RawSoc
 	return s
 }
 
-// ClientFrame builds one masked frame.
-func ClientFrame(fin bool, opcode byte, payload string) []byte {
+// MaskedFrame builds one masked frame.
+func MaskedFrame(fin bool, opcode byte, payload string) []byte {
 	f := []byte{opcode, 0x80}
 	if fin {
 		f[0] |= 0x80
@@ -163,8 +163,8 @@ func (s *RawSocket) CloseCode(patience time.Duration) (int, error) {
 		switch {
 		case errors.As(err, &timeout) && timeout.Timeout():
 			return 0, fmt.Errorf("still open: %w", err)
-		case err != nil:
-			return 0, nil
+		case err != nil: // ended without one
+			return 0, nil //nolint:nilerr // that is the answer
 		case opcode != OpClose:
 			continue
 		case len(payload) < 2:
@@ -179,7 +179,7 @@ func (s *RawSocket) CloseCode(patience time.Duration) (int, error) {
 // to end the connection. Nothing may come before that end.
 func (s *RawSocket) AnswerClose(code int) (time.Duration, error) {
 	began := time.Now()
-	if err := s.Write(ClientFrame(true, OpClose, string([]byte{byte(code >> 8), byte(code)}))); err != nil {
+	if err := s.Write(MaskedFrame(true, OpClose, string([]byte{byte(code >> 8), byte(code)}))); err != nil {
 		return 0, err
 	}
 	_ = s.conn.SetReadDeadline(time.Now().Add(Patience))
