@@ -315,7 +315,7 @@ func testShutdown(h *executorHost) {
 	}
 	held := h.mustCreate("block", `{}`)
 	h.waitStarted(held)
-	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 	defer cancel()
 	done := make(chan error, 2)
 	for range 2 {

@@ -166,6 +166,42 @@ func TestCancelWithoutSignals(t *testing.T) {
 	})
 }
 
+func TestCancelWithoutReason(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHost(t, localexec.Config{}, nil, localexec.Handle("x", waiting))
+		id := h.create("x", `{}`)
+		synctest.Wait()
+		if err := h.exec.Cancel(t.Context(), engine.Task{ID: id}); err != nil {
+			t.Fatal(err)
+		}
+		h.wantLog(id, started, `TASK_CANCELLED {"reason":"cancelled_by_user"}`)
+	})
+}
+
+// A task that somebody else ended while it waited does not run.
+func TestEndedInQueue(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var ran atomic.Int32
+		h := newHost(t, localexec.Config{Workers: 1}, nil,
+			localexec.Handle("wait", waiting),
+			localexec.Handle("x", func(context.Context, *engine.Run, empty) (empty, error) { ran.Add(1); return empty{}, nil }))
+		busy, id := h.create("wait", `{}`), h.create("x", `{}`)
+		synctest.Wait()
+		_, err := h.store.Append(t.Context(), engine.Append{TaskID: id, Token: "other", Events: []engine.Draft{
+			{Type: engine.TypeFailed, Payload: []byte(`{"code":"OTHER","message":"m","retryable":false}`)},
+		}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		h.cancel(busy, "")
+		synctest.Wait()
+		if ran.Load() != 0 || strings.Contains(h.logged.String(), "level=ERROR") {
+			t.Errorf("%d handlers ran; the log is\n%s", ran.Load(), h.logged)
+		}
+		h.wantLog(id, failed("OTHER", "m", false))
+	})
+}
+
 // Streamed events that a cancellation cut off must not hide behind a success.
 func TestStreamCutOffByCancel(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -74,25 +74,25 @@ func decode[In any](input json.RawMessage) (in In, err error) {
 	if err := json.Unmarshal(input, &in); err != nil {
 		return in, badInput(err)
 	}
-	var validator interface{ Validate() error }
-	if v, ok := any(&in).(interface{ Validate() error }); ok && !isNil(in) {
-		validator = v
-	} else if v, ok := any(in).(interface{ Validate() error }); ok && !isNil(in) {
-		validator = v
+	v, ok := any(&in).(validator)
+	if !ok {
+		v, ok = any(in).(validator)
 	}
-	if validator == nil {
+	if !ok || isNil(v) {
 		return in, nil
 	}
-	if err := validator.Validate(); err != nil {
+	if err := v.Validate(); err != nil {
 		return in, engine.NewError(engine.CodeInvalidRequest, "input: "+err.Error())
 	}
 	return in, nil
 }
 
+type validator interface{ Validate() error }
+
 // isNil keeps Validate from being called on the nil that "null" decodes to.
-func isNil(v any) bool {
+func isNil(v validator) bool {
 	r := reflect.ValueOf(v)
-	return !r.IsValid() || r.Kind() == reflect.Pointer && r.IsNil()
+	return r.Kind() == reflect.Pointer && r.IsNil()
 }
 
 // badInput words a decoding error without naming anything of the host's code.

@@ -1,6 +1,7 @@
 package localexec
 
 import (
+	"cmp"
 	"container/list"
 	"context"
 	"errors"
@@ -156,11 +157,7 @@ func settled(err error) bool {
 func interrupted(ctx context.Context) engine.Payload {
 	var cancelled *engine.CancelRequested
 	if errors.As(context.Cause(ctx), &cancelled) {
-		reason := cancelled.Reason
-		if reason == "" {
-			reason = engine.DefaultCancelReason
-		}
-		return engine.Cancelled{Reason: reason}
+		return engine.Cancelled{Reason: cmp.Or(cancelled.Reason, engine.DefaultCancelReason)}
 	}
 	return engine.Failed{Code: CodeExecutorShutdown, Message: "the server was shut down", Retryable: true}
 }

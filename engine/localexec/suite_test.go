@@ -25,6 +25,7 @@ func TestExecutorSuite(t *testing.T) {
 		"a worker, no queue": {Workers: 1, Queue: -1},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			cfg.Logger = quiet()
 			enginetest.TestExecutor(t, func(t *testing.T, handlers map[string]enginetest.Handler) engine.TaskExecutor {
 				var opts []localexec.Option
