@@ -126,8 +126,9 @@ func TestSSEMiddleware(t *testing.T) {
 // What Fiber calls a timeout bounds the request until the stream begins, and
 // not the stream.
 func TestSSEBehindTimeout(t *testing.T) {
-	h := startHost(t, hostSetup{})
-	h.app.Get("/timed/:taskId", timeout.NewWithContext(h.bridge.SSE, 200*time.Millisecond))
+	h := startHost(t, hostSetup{routes: func(app *fiber.App, b *Bridge) {
+		app.Get("/timed/:taskId", timeout.NewWithContext(b.SSE, 200*time.Millisecond))
+	}})
 	run := h.task(t)
 	c := h.get(t, "/timed/"+run.Task().ID)
 	c.next(t)

@@ -55,6 +55,8 @@ type hostSetup struct {
 	before []fiber.Handler
 	// server changes the app's fasthttp server.
 	server func(app *fiber.App)
+	// routes adds routes of the host's own.
+	routes func(app *fiber.App, b *Bridge)
 	// over is "tcp" (the default), "tls" or "memory".
 	over string
 	// shut says that the test shuts the bridge down itself.
@@ -90,6 +92,9 @@ func startHost(t testing.TB, setup hostSetup) *streamHost {
 	}
 	if err := h.bridge.Mount(h.app.Group("/api/v1")); err != nil {
 		t.Fatal(err)
+	}
+	if setup.routes != nil {
+		setup.routes(h.app, h.bridge)
 	}
 	if setup.server != nil {
 		setup.server(h.app)
