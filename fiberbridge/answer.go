@@ -71,16 +71,16 @@ func enter(c *fiber.Ctx)       { c.Locals(insideKey{}, true) }
 func leave(c *fiber.Ctx)       { c.Locals(insideKey{}, false) }
 func inside(c *fiber.Ctx) bool { in, _ := c.Locals(insideKey{}).(bool); return in }
 
-// guarded marks the requests of a handler that does not go through answer. It
-// is not inlined because then its closure would have an address of its own
-// wherever it is called, and ownHandlers would not know it.
-//
-//go:noinline
-func guarded(h fiber.Handler) fiber.Handler {
-	return func(c *fiber.Ctx) error {
-		enter(c)
-		err := h(c)
-		leave(c)
-		return err
-	}
+// guard marks the requests of a handler that does not go through answer.
+func guard(c *fiber.Ctx, h fiber.Handler) error {
+	enter(c)
+	err := h(c)
+	leave(c)
+	return err
 }
+
+// guardedSSE and guardedWebSocket are what Mount registers. They are methods
+// because the address of a method value is one and the same wherever it is
+// taken, which ownHandlers needs; that of a closure depends on inlining.
+func (b *Bridge) guardedSSE(c *fiber.Ctx) error       { return guard(c, b.SSE) }
+func (b *Bridge) guardedWebSocket(c *fiber.Ctx) error { return guard(c, b.WebSocket) }

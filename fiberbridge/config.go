@@ -38,8 +38,9 @@ type Config struct {
 type AuthContextResolver func(c *fiber.Ctx) (engine.AuthContext, error)
 
 // Routes holds the paths below the router given to Mount. A path may carry
-// parameters of the host; those that have ":taskId" must keep it. A path "-"
-// switches a route off.
+// parameters of the host ("/projects/:projectId/tasks"); those that have
+// ":taskId" must keep it. Beside plain parameters there is only plain text: no
+// wildcard, constraint, or optional part. A path "-" switches a route off.
 type Routes struct {
 	Create    string // Defaults to "/tasks".
 	Snapshot  string // Defaults to "/tasks/:taskId".
@@ -112,7 +113,10 @@ type StreamsConfig struct {
 	DisableFastPath bool
 }
 
-// UploadConfig bounds the files of a multipart create.
+// UploadConfig bounds the files of a multipart create. Fiber's BodyLimit, 4 MiB
+// unless the host says otherwise, bounds the whole body before that. Files are
+// kept in the client's order, those under "attachment" before those under
+// "attachments".
 type UploadConfig struct {
 	// MaxFiles per request. Defaults to 10.
 	MaxFiles int

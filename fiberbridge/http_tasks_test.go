@@ -414,6 +414,37 @@ func TestMountReportsWhatFiberRefuses(t *testing.T) {
 	}
 }
 
+// Owns knows every route of Mount, and handlers that a host has put on paths of
+// its own, from a package of its own.
+func TestOwns(t *testing.T) {
+	h := newHTTPHost(t, nil)
+	h.app.Get("/mine/:taskId", h.bridge.Poll)
+	h.app.Get("/live/:taskId", h.bridge.SSE)
+	h.app.Get("/live", h.bridge.WebSocket)
+	var owned bool
+	outer := fiber.New()
+	outer.Use(func(c *fiber.Ctx) error { owned = h.bridge.Owns(c); return c.SendStatus(200) })
+	outer.Mount("/", h.app)
+	id := strings.Repeat("x", 26)
+	for request, want := range map[string]bool{
+		"POST /api/v1/tasks": true, "GET /api/v1/tasks/" + id: true, "HEAD /api/v1/tasks/" + id: true, "GET /api/v1/tasks/" + id + "/events": true,
+		"GET /api/v1/tasks/" + id + "/events/stream": true, "HEAD /api/v1/tasks/" + id + "/events/stream": true, "GET /api/v1/tasks/ws": true,
+		"POST /api/v1/tasks/" + id + "/cancel": true, "GET /health": true, "GET /ready": true, "GET /mine/" + id: true, "GET /live/" + id: true, "GET /live": true,
+		"GET /api/v1/tasks": false, "GET /": false, "DELETE /api/v1/tasks": false, "GET /api/v1/other": false, "POST /mine/" + id: false,
+	} {
+		method, path, _ := strings.Cut(request, " ")
+		owned = !want
+		resp, err := outer.Test(newRequest(method, path, ""), -1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = resp.Body.Close()
+		if owned != want {
+			t.Errorf("%s: %v", request, owned)
+		}
+	}
+}
+
 // Two bridges in one app, below different groups, each with tasks of its own.
 func TestTwoBridges(t *testing.T) {
 	var second *fiberbridge.Bridge

@@ -33,12 +33,12 @@ type route struct {
 func (b *Bridge) taskRoutes() []route {
 	r := b.cfg.Routes
 	return inOrder([]route{
-		{"WebSocket", r.WebSocket, fiber.MethodGet, false, guarded(b.WebSocket)},
+		{"WebSocket", r.WebSocket, fiber.MethodGet, false, b.guardedWebSocket},
 		{"OpenAPI", r.OpenAPI, fiber.MethodGet, false, b.OpenAPI},
 		{"Create", r.Create, fiber.MethodPost, false, b.Create},
 		{"Snapshot", r.Snapshot, fiber.MethodGet, true, b.Snapshot},
 		{"Poll", r.Poll, fiber.MethodGet, true, b.Poll},
-		{"SSE", r.SSE, fiber.MethodGet, true, guarded(b.SSE)},
+		{"SSE", r.SSE, fiber.MethodGet, true, b.guardedSSE},
 		{"Cancel", r.Cancel, fiber.MethodPost, true, b.Cancel},
 	})
 }
