@@ -21,9 +21,10 @@ type Config struct {
 	// Attachments holds uploaded files. Defaults to Store if that is an
 	// AttachmentStore; with neither, a create with files is refused.
 	Attachments AttachmentStore
-	// PrepareCreate may check and change a create request before anything else
-	// sees it. An *Error that it returns is the answer; any other error is an
-	// INTERNAL_ERROR. Defaults to none.
+	// PrepareCreate may refuse or change a create request. It gets what fits
+	// the schema, before policy, comparison or executor see it; what it makes
+	// of that is checked again. An *Error that it returns is the answer; any
+	// other error is an INTERNAL_ERROR. Defaults to none.
 	PrepareCreate func(ctx context.Context, auth AuthContext, req *CreateRequest) error
 
 	Limits   Limits

@@ -21,6 +21,9 @@ type TaskExecutor interface {
 	// Cancel tells the executor that a cancellation of task was requested.
 	// Runs opened through the Emitter have their context cancelled anyway, on
 	// whatever node they are; this is for executors that run tasks elsewhere.
+	// It may come again, and for a task that this executor does not run: that
+	// is nil. After an error the client is asked to repeat the request
+	// (TASK_SUBMISSION_ERROR).
 	Cancel(ctx context.Context, task Task) error
 }
 

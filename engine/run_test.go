@@ -405,6 +405,24 @@ func TestTextIsSplit(t *testing.T) {
 	}
 }
 
+// Gathered text is bounded too, not only a long piece.
+func TestTextGatheredIsSplit(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		task := w.task(t)
+		run := w.open(t, task)
+		piece := strings.Repeat("\x01", 150) // 900 bytes of JSON
+		for range 10 {
+			run.Text(piece)
+		}
+		if err := run.Close(context.Background()); err != nil {
+			t.Fatal(err)
+		}
+		if joined, each := texts(t, w.events(t, task.ID)); joined != strings.Repeat(piece, 10) {
+			t.Errorf("%d bytes in %d events", len(joined), len(each))
+		}
+	}, func(c *engine.Config, _ *memstore.Config) { c.Limits.PayloadBytes = 1024 })
+}
+
 // The answer of an append is lost: the same token again, nothing twice.
 func TestAppendIsRetried(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
