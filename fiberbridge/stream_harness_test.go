@@ -46,9 +46,11 @@ type streamHost struct {
 
 // hostSetup changes what startHost builds.
 type hostSetup struct {
-	bridge  func(*Config)
-	app     fiber.Config
-	store   memstore.Config
+	bridge func(*Config)
+	app    fiber.Config
+	store  memstore.Config
+	// wrap puts something in front of the store.
+	wrap    func(engine.Store) engine.Store
 	deliver fanout.Config
 	metrics engine.MetricsSink
 	// before is middleware in front of the bridge.
@@ -66,9 +68,13 @@ type hostSetup struct {
 func startHost(t testing.TB, setup hostSetup) *streamHost {
 	t.Helper()
 	h := &streamHost{exec: enginetest.NewExecutor(), log: &logBuffer{t: t}}
-	store, err := memstore.New(setup.store)
+	mem, err := memstore.New(setup.store)
 	if err != nil {
 		t.Fatal(err)
+	}
+	var store engine.Store = mem
+	if setup.wrap != nil {
+		store = setup.wrap(mem)
 	}
 	logger := slog.New(slog.NewTextHandler(h.log, nil))
 	h.eng, err = engine.New(engine.Config{

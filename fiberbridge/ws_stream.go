@@ -185,6 +185,10 @@ func (w *wsStream) settle() {
 	}
 }
 
+// recheck is how soon a time that has come is looked at again, while a frame
+// is worked on that may change what it means.
+const recheck = 50 * time.Millisecond
+
 // check looks after the stream's times.
 func (w *wsStream) check(now instant, wall time.Time) instant {
 	next := w.checkLife(now, wall, w.expired)
@@ -205,11 +209,12 @@ func (w *wsStream) checkLocked(now instant) (next instant, silent bool) {
 		return 0, false // checkLife sees to the end
 	}
 	if w.subscribeBy > 0 {
-		if now >= w.subscribeBy {
+		// A frame that still waits for a slow store did come in time.
+		if now >= w.subscribeBy && !w.busy {
 			w.closeLocked(wsproto.ClosePolicy, "no subscribe frame came in time", farewellTime)
 			return w.endBy, false
 		}
-		next = w.subscribeBy
+		next = max(w.subscribeBy, now+instant(recheck))
 	}
 	if w.idleSince > 0 {
 		at := w.idleSince + instant(cfg.IdleTimeout)
@@ -217,7 +222,7 @@ func (w *wsStream) checkLocked(now instant) (next instant, silent bool) {
 			w.closeLocked(wsproto.CloseNormal, "nothing is followed", farewellTime)
 			return w.endBy, false
 		}
-		next = sooner(next, max(at, now+instant(10*time.Millisecond)))
+		next = sooner(next, max(at, now+instant(recheck)))
 	}
 	heard := instant(w.heard.Load())
 	if w.pingAt > 0 && heard < w.pingAt && !w.parked.Load() {

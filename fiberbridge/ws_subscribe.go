@@ -112,7 +112,9 @@ func (w *wsStream) admit(ctx context.Context, cmd wsCommand) (engine.Start, erro
 // reject refuses a subscription: the first one by closing.
 func (w *wsStream) reject(task string, err error) {
 	var e *engine.Error
-	if !errors.As(err, &e) || httpStatus(e.Code) == httpStatus(engine.CodeInternal) {
+	if errors.Is(err, context.DeadlineExceeded) {
+		e = engine.NewError(engine.CodeStoreUnavailable, "the store took too long")
+	} else if !errors.As(err, &e) || httpStatus(e.Code) == httpStatus(engine.CodeInternal) {
 		if ctx := context.Cause(w.s.commands.ctx); ctx == nil {
 			w.s.log.Error("websocket: subscribe failed", slog.Any("error", err))
 		}
