@@ -49,6 +49,7 @@ func TestStore(t *testing.T, open func(t *testing.T) engine.Store, opts StoreOpt
 	}
 	group("Registry", registryTests)
 	group("Append", appendTests)
+	group("Record", recordTests)
 	group("Read", readTests)
 	group("Follow", followTests)
 	probe := open(t)

@@ -166,6 +166,50 @@ func TestCancelWithoutSignals(t *testing.T) {
 	})
 }
 
+func TestTimeout(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHost(t, localexec.Config{Workers: 1, CancelGrace: 10 * time.Second}, nil,
+			localexec.Handle("wait", waiting, localexec.Timeout(30*time.Second)),
+			localexec.Handle("deaf", func(context.Context, *engine.Run, empty) (empty, error) {
+				time.Sleep(time.Hour)
+				return empty{}, nil
+			}, localexec.Timeout(30*time.Second)),
+			localexec.Handle("late", func(ctx context.Context, _ *engine.Run, _ empty) (string, error) {
+				<-ctx.Done()
+				return "late, but here", nil
+			}, localexec.Timeout(30*time.Second)))
+		timedOut := failed("TASK_TIMEOUT", "the task took too long", true)
+		poll := func(id string) { // each waits for its turn: that does not count
+			start := time.Now()
+			for h.status(id) != engine.StatusRunning && time.Since(start) < 10*time.Minute {
+				time.Sleep(time.Second)
+			}
+		}
+		first, second, cancelled, late, deaf := h.create("wait", `{}`), h.create("wait", `{}`), h.create("wait", `{}`), h.create("late", `{}`), h.create("deaf", `{}`)
+		start := time.Now()
+		h.wantLog(first, started, timedOut)
+		if took := time.Since(start); took != 30*time.Second {
+			t.Errorf("it took %v", took)
+		}
+		h.wantLog(second, started, timedOut)
+		poll(cancelled)
+		h.cancel(cancelled, "sooner")
+		h.wantLog(cancelled, started, `TASK_CANCELLED {"reason":"sooner"}`)
+		h.wantLog(late, started, `TASK_COMPLETED {"result":"late, but here"}`)
+		poll(deaf)
+		time.Sleep(10 * time.Second)
+		start = time.Now()
+		h.wantLog(deaf, started, timedOut)
+		if took := time.Since(start); took < 29*time.Second || took > 30*time.Second {
+			t.Errorf("the deaf one took %v more", took)
+		}
+		if strings.Contains(h.logged.String(), "returned an error") {
+			t.Errorf("the context's own error is no news:\n%s", h.logged)
+		}
+		time.Sleep(time.Hour) // it returns in the end
+	})
+}
+
 func TestCancelWithoutReason(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHost(t, localexec.Config{}, nil, localexec.Handle("x", waiting))

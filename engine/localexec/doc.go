@@ -11,6 +11,7 @@
 //	any other error                   TASK_FAILED TASK_EXECUTION_FAILED; its text goes to the log only
 //	a panic, runtime.Goexit           TASK_FAILED HANDLER_PANIC; the stack goes to the log
 //	an error after a cancel request   TASK_CANCELLED with the request's reason
+//	an error after its Timeout        TASK_FAILED TASK_TIMEOUT, retryable
 //	an error after Shutdown's time    TASK_FAILED EXECUTOR_SHUTDOWN, retryable
 //
 // A handler that emitted a terminal event itself has the last word.

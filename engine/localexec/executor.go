@@ -93,7 +93,7 @@ func (x *Executor) Admit(_ context.Context, spec engine.TaskSpec) (engine.Slot, 
 		return nil, x.refusal("too many tasks are waiting")
 	}
 	x.places++
-	return &slot{x: x, do: do}, nil
+	return &slot{x: x, do: do, timeout: h.timeout}, nil
 }
 
 func (x *Executor) refusal(message string) error {
@@ -132,9 +132,10 @@ func (x *Executor) Ready(context.Context) error {
 
 // slot is a place for one task, with its decoded input.
 type slot struct {
-	x    *Executor
-	do   call
-	used atomic.Bool
+	x       *Executor
+	do      call
+	timeout time.Duration
+	used    atomic.Bool
 }
 
 var errUsedSlot = engine.NewError(engine.CodeInternal, "localexec: a slot was used twice")
@@ -144,7 +145,7 @@ func (s *slot) Submit(_ context.Context, task engine.Task) error {
 	if s.used.Swap(true) {
 		return errUsedSlot
 	}
-	return s.x.submit(task, s.do)
+	return s.x.submit(&job{task: task, do: s.do, timeout: s.timeout, turn: make(chan struct{})})
 }
 
 // Release implements engine.Slot.
@@ -156,7 +157,7 @@ func (s *slot) Release() {
 	}
 }
 
-func (x *Executor) submit(task engine.Task, do call) error {
+func (x *Executor) submit(j *job) error {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	switch {
@@ -167,9 +168,8 @@ func (x *Executor) submit(task engine.Task, do call) error {
 		x.vacate()
 		return x.refusal("the server is shutting down")
 	}
-	j := &job{task: task, do: do, turn: make(chan struct{})}
 	j.ctx, j.cancel = context.WithCancelCause(x.work)
-	x.jobs[task.ID] = j
+	x.jobs[j.task.ID] = j
 	if x.running < x.cfg.Workers {
 		x.running++
 		close(j.turn)

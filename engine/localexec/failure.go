@@ -12,13 +12,18 @@ const (
 	CodeSuspensionExpired  = "SUSPENSION_EXPIRED"
 	CodeHandlerPanic       = "HANDLER_PANIC"
 	CodeExecutorShutdown   = "EXECUTOR_SHUTDOWN"
+	CodeTimeout            = "TASK_TIMEOUT"
 	CodeResultNotEncodable = "RESULT_NOT_ENCODABLE"
 	CodeResultRefused      = "RESULT_REFUSED"
 	CodeEventRefused       = "EVENT_REFUSED"
 )
 
-// ErrShutdown is the cause of a handler's context when the executor stops.
-var ErrShutdown = errors.New("localexec: the executor is shutting down")
+var (
+	// ErrShutdown is the cause of a handler's context when the executor stops.
+	ErrShutdown = errors.New("localexec: the executor is shutting down")
+	// ErrTimeout is the cause of a handler's context when its Timeout is over.
+	ErrTimeout = errors.New("localexec: the handler's time is over")
+)
 
 // Failure is an error that a handler returns to end its task with a
 // TASK_FAILED of its own choice. Make one with Fail.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"time"
 
 	"github.com/taskbridge/taskbridge-fiber/engine"
 )
@@ -14,14 +15,29 @@ import (
 type Option func(handlers) error
 
 // HandlerOption changes how one handler is run.
-type HandlerOption func(*handler)
+type HandlerOption func(*handler) error
+
+// Timeout ends the handler's context d after it was called, with cause
+// ErrTimeout. If the handler then returns an error, its task becomes
+// TASK_FAILED with code TASK_TIMEOUT, retryable. Time in the queue does not
+// count. Without it a handler may take as long as it likes.
+func Timeout(d time.Duration) HandlerOption {
+	return func(h *handler) error {
+		if d <= 0 {
+			return errors.New("the Timeout is not positive")
+		}
+		h.timeout = d
+		return nil
+	}
+}
 
 // handlers are the registered ones, by task type.
 type handlers map[string]*handler
 
 // handler makes a call out of a task's input, or refuses the input.
 type handler struct {
-	bind func(input json.RawMessage) (call, error)
+	bind    func(input json.RawMessage) (call, error)
+	timeout time.Duration // 0: none
 }
 
 // call is one handler with its decoded input.
@@ -35,9 +51,9 @@ type call func(ctx context.Context, run *engine.Run) (any, error)
 // field's name. If In, or *In, has a method Validate() error, it is asked too,
 // and its text goes to the client.
 //
-// ctx is run.Context(): it ends when cancellation is requested
-// (context.Cause is then an *engine.CancelRequested) or when the executor
-// stops (ErrShutdown). TASK_STARTED is in the log when fn is called, and fn
+// ctx is run.Context(), with the handler's Timeout if it has one: it ends when
+// cancellation is requested (context.Cause is then an *engine.CancelRequested),
+// when the time is over (ErrTimeout) or when the executor stops (ErrShutdown). TASK_STARTED is in the log when fn is called, and fn
 // emits what it likes through run. What becomes of its return is listed at the
 // package. fn may be called concurrently and must not use run after it
 // returned.
@@ -59,7 +75,9 @@ func Handle[In, Out any](taskType string, fn func(ctx context.Context, run *engi
 			return func(ctx context.Context, run *engine.Run) (any, error) { return fn(ctx, run, in) }, nil
 		}}
 		for _, opt := range opts {
-			opt(h)
+			if err := opt(h); err != nil {
+				return fmt.Errorf("localexec: Handle(%q): %w", taskType, err)
+			}
 		}
 		all[taskType] = h
 		return nil

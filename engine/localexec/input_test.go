@@ -130,6 +130,8 @@ func TestNewErrors(t *testing.T) {
 		"two handlers":       {opts: []localexec.Option{ok, ok}},
 		"task type": {opts: []localexec.Option{localexec.Handle("",
 			func(context.Context, *engine.Run, empty) (empty, error) { return empty{}, nil })}},
+		"Timeout": {opts: []localexec.Option{localexec.Handle("x",
+			func(context.Context, *engine.Run, empty) (empty, error) { return empty{}, nil }, localexec.Timeout(0))}},
 		"without a function": {opts: []localexec.Option{localexec.Handle[empty, empty]("x", nil)}},
 	} {
 		if _, err := localexec.New(c.cfg, c.opts...); err == nil || !strings.Contains(err.Error(), want) {

@@ -12,10 +12,11 @@ import (
 
 // job is one submitted task.
 type job struct {
-	task   engine.Task
-	do     call
-	ctx    context.Context
-	cancel context.CancelCauseFunc
+	task    engine.Task
+	do      call
+	timeout time.Duration // 0: none
+	ctx     context.Context
+	cancel  context.CancelCauseFunc
 	// turn is closed when the job has a worker; until then waiting is its
 	// place in the queue, guarded by Executor.mu.
 	turn    chan struct{}
@@ -49,8 +50,13 @@ func (x *Executor) run(j *job) {
 		return
 	}
 
+	if j.timeout > 0 {
+		var stop context.CancelFunc
+		ctx, stop = context.WithTimeoutCause(ctx, j.timeout, ErrTimeout)
+		defer stop()
+	}
 	done := make(chan outcome, 1)
-	x.group.Go(func() { x.call(j, run, done) })
+	x.group.Go(func() { x.call(ctx, j, run, done) })
 	if o, ok := x.await(ctx, done); ok {
 		x.conclude(j, run, x.verdict(ctx, j, o))
 		return
@@ -158,6 +164,9 @@ func interrupted(ctx context.Context) engine.Payload {
 	var cancelled *engine.CancelRequested
 	if errors.As(context.Cause(ctx), &cancelled) {
 		return engine.Cancelled{Reason: cmp.Or(cancelled.Reason, engine.DefaultCancelReason)}
+	}
+	if errors.Is(context.Cause(ctx), ErrTimeout) {
+		return engine.Failed{Code: CodeTimeout, Message: "the task took too long", Retryable: true}
 	}
 	return engine.Failed{Code: CodeExecutorShutdown, Message: "the server was shut down", Retryable: true}
 }

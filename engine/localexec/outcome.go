@@ -21,7 +21,7 @@ type outcome struct {
 
 // call runs a handler and the encoding of its result, both of which are the
 // host's code, and always sends one outcome.
-func (x *Executor) call(j *job, run *engine.Run, done chan<- outcome) {
+func (x *Executor) call(ctx context.Context, j *job, run *engine.Run, done chan<- outcome) {
 	o := outcome{crashed: true}
 	defer func() {
 		if o.crashed { // recover gives nil for runtime.Goexit
@@ -30,7 +30,7 @@ func (x *Executor) call(j *job, run *engine.Run, done chan<- outcome) {
 		}
 		done <- o
 	}()
-	out, err := j.do(run.Context(), run)
+	out, err := j.do(ctx, run)
 	if err == nil {
 		if o.result, err = encode(out); err != nil {
 			x.cfg.Logger.Error("localexec: a result cannot be encoded", "taskId", j.task.ID,
@@ -60,7 +60,7 @@ func (x *Executor) verdict(ctx context.Context, j *job, o outcome) engine.Payloa
 	case o.err == nil:
 		return engine.Completed{Result: o.result}
 	case ctx.Err() != nil:
-		if !errors.Is(o.err, context.Canceled) {
+		if !errors.Is(o.err, ctx.Err()) && !errors.Is(o.err, context.Cause(ctx)) {
 			x.cfg.Logger.Info("localexec: a handler was stopped and returned an error", "taskId", j.task.ID,
 				"taskType", j.task.Type, "error", o.err)
 		}

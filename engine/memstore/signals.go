@@ -4,11 +4,7 @@ import (
 	"context"
 	"slices"
 	"sync/atomic"
-
-	"github.com/taskbridge/taskbridge-fiber/engine"
 )
-
-var _ engine.Signals = (*Store)(nil)
 
 // listener is one Listen. Whoever sets spent first, a call or stop, wins.
 type listener struct {
@@ -17,7 +13,7 @@ type listener struct {
 }
 
 // Listen implements engine.Signals. fn is always called in a goroutine of the
-// store; Close waits for it.
+// store; Close waits for it, so fn must not close the store.
 func (s *Store) Listen(_ context.Context, taskID string, fn func(reason string)) (func(), error) {
 	e, err := s.find(taskID)
 	if err != nil {
