@@ -387,7 +387,7 @@ func TestSocketHalfClose(t *testing.T) {
 }
 
 func TestSocketFirstSubscribeRefused(t *testing.T) {
-	c := connect(t)
+	_, c := start(t, "-subscribe-timeout", "500ms")
 	s := c.Dial(nil)
 	s.Unsubscribe("aaaaaaaaaaaaaaaa") // valid, but it is not a subscribe
 	if told := s.ToEnd(); told.Code != 1008 {
