@@ -2,6 +2,7 @@ package memstore
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -242,6 +243,34 @@ func TestAttachmentBytes(t *testing.T) {
 		t.Error(err)
 	}
 	b.wantEmpty()
+}
+
+// faithful is an AttachmentStore that minds its context, as a remote one does.
+type faithful struct {
+	engine.AttachmentStore
+	deleted []string
+}
+
+func (f *faithful) Delete(ctx context.Context, a engine.Attachment) error {
+	if ctx.Err() == nil {
+		f.deleted = append(f.deleted, a.Ref)
+	}
+	return ctx.Err()
+}
+
+// Who asked for it may have gone; the files go all the same.
+func TestEraseDeletesFilesEvenSo(t *testing.T) {
+	files := &faithful{}
+	b := open(t, Config{Attachments: files})
+	task, _, err := b.Create(t.Context(), engine.Task{Owner: "o", ClientRequestID: "r", Attachments: []engine.Attachment{{Ref: "1"}, {Ref: "2"}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := b.Erase(ctx, task.ID); err != nil || len(files.deleted) != 2 {
+		t.Errorf("deleted %v, %v", files.deleted, err)
+	}
 }
 
 // Whatever was done to a store, when all is erased nothing is counted.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/taskbridge/taskbridge-fiber/engine"
 )
@@ -133,6 +134,9 @@ func (s *Store) Erase(ctx context.Context, taskID string) error {
 	return nil
 }
 
+// deleteTimeout bounds the deletion of one task's attachments.
+const deleteTimeout = 10 * time.Second
+
 // erase removes e and its attachments. Only the first call for e does anything.
 func (s *Store) erase(ctx context.Context, e *entry) {
 	e.mu.Lock()
@@ -151,6 +155,12 @@ func (s *Store) erase(ctx context.Context, e *entry) {
 
 	s.index.CompareAndDelete(e.key, e)
 	s.tasks.Delete(e.id)
+	if len(t.Attachments) == 0 {
+		return
+	}
+	// The task is gone, so nobody would come back for its files.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), deleteTimeout)
+	defer cancel()
 	for _, a := range t.Attachments {
 		if err := s.files.Delete(ctx, a); err != nil {
 			s.cfg.Logger.WarnContext(ctx, "memstore: an attachment of an erased task was not deleted",
