@@ -315,9 +315,10 @@ func TestDeliveryOfWhatIsGone(t *testing.T) {
 				t.Errorf("expired, the next follower, from %v: %s", after, got)
 			}
 		}
+		asked := time.Now()
 		s = follow(unknown, fanout.ID{})
-		if got := <-s.finished; !strings.Contains(got, "TASK_NOT_FOUND") {
-			t.Errorf("unknown: %s", got)
+		if got := <-s.finished; !strings.Contains(got, "TASK_NOT_FOUND") || time.Since(asked) != 0 {
+			t.Errorf("unknown: %s after %v", got, time.Since(asked))
 		}
 	}, func(_ *engine.Config, m *memstore.Config) {
 		m.MaxStreamLength, m.StreamTTL, m.RecordTTL = 3, time.Hour, 24*time.Hour
