@@ -13,9 +13,6 @@ type catchUp struct {
 	// trip is the read that is waited for, nil when page is there.
 	trip *trip
 	page *Page
-	// epoch is the log's when the read began. Since then it may have been lost,
-	// and what the page holds be history that others must not be given.
-	epoch uint32
 }
 
 // trip is one read of the loop, for all its outlets that want the same.
@@ -49,7 +46,7 @@ func (l *loop) startRead(s *sub) {
 		l.trips[key] = t
 		t.flight = l.hub.reads.join(l, key)
 	}
-	o.catch = &catchUp{sub: s, trip: t, epoch: epoch}
+	o.catch = &catchUp{sub: s, trip: t}
 	t.takers = append(t.takers, o.catch)
 	t.live++
 }
@@ -160,6 +157,7 @@ func (l *loop) announceGap(s *sub, page *Page) {
 	if page.Gap == nil {
 		return
 	}
+	s.loose = true
 	o := s.outlet
 	l.write(o, o.class.cfg.Framing.AppendGap(nil, s.group.log.key, *page.Gap))
 }

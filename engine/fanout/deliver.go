@@ -46,13 +46,16 @@ func (l *loop) stand(s *sub) whereabouts {
 		}
 		return current
 	}
-	// A cursor of unknown origin must name the very entry.
-	unsure := !s.trusted && c.Ordinal > 0 && (!r.loose || c.Ordinal != r.base.Ordinal)
+	// Ordinals are used again after a lost tail, and reads may know of it before
+	// the ring does: a cursor must name the very entry that the ring has.
+	same := r.id(c.Ordinal) == c && !s.loose && (!r.loose || c.Ordinal != r.base.Ordinal)
 	switch {
-	case unsure && r.id(c.Ordinal) != c:
-		return before
-	case c.Ordinal < last.Ordinal:
+	case c.Ordinal == 0 && !s.loose && !r.over() && last.Ordinal == 0:
+		return current
+	case c.Ordinal < last.Ordinal && (same || c.Ordinal == 0 && !s.loose):
 		return inside
+	case c.Ordinal < last.Ordinal || !same && !s.trusted:
+		return before
 	case r.over():
 		return past
 	}
@@ -64,7 +67,7 @@ func (l *loop) ringSpan(s *sub) (span, whereabouts) {
 	g, lg := s.group, s.group.log
 	framing := s.outlet.class.cfg.Framing
 	k := spanKey{log: lg, framing: framing, epoch: g.epoch, after: s.cursor}
-	if !s.stale {
+	if !s.stale && !s.loose {
 		if sp, ok := l.spans.get(&k, g.head); ok {
 			return sp, inside
 		}
@@ -104,7 +107,7 @@ func (l *loop) pageSpan(s *sub, c *catchUp) (span, bool) {
 		return span{}, false
 	}
 	g := s.group
-	k := spanKey{log: g.log, framing: s.outlet.class.cfg.Framing, epoch: c.epoch, after: s.cursor}
+	k := spanKey{log: g.log, page: page, framing: s.outlet.class.cfg.Framing, after: s.cursor}
 	if sp, ok := l.spans.get(&k, g.head); ok {
 		return sp, true
 	}
@@ -144,6 +147,11 @@ func (l *loop) next(s *sub) (span, whereabouts) {
 	return sp, where
 }
 
+// advance moves the cursor over what is being written.
+func (s *sub) advance(sp *span) {
+	s.cursor, s.loose = sp.end, false
+}
+
 // flush gives an outlet what lies between its cursors and the heads, in one
 // write, and has it come again if that was too much for one.
 func (l *loop) flush(o *Outlet) {
@@ -160,7 +168,7 @@ func (l *loop) flush(o *Outlet) {
 	case past:
 		l.finish(s)
 	case inside:
-		s.cursor = sp.end
+		s.advance(&sp)
 		l.write(o, sp.bytes)
 		if sp.over {
 			l.finish(s)
@@ -193,7 +201,7 @@ func (l *loop) flushMany(o *Outlet) {
 		}
 		switch where {
 		case inside:
-			s.cursor = sp.end
+			s.advance(&sp)
 			w.parts = append(w.parts, sp)
 			total += len(sp.bytes)
 			again = again || sp.full

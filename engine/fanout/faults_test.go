@@ -44,6 +44,43 @@ func TestCursorOfALostTail(t *testing.T) {
 	}
 }
 
+// Reads may know of a lost tail before the feed does. What the ring still
+// holds of it must not follow on what was read.
+func TestReadKnowsOfALostTailFirst(t *testing.T) {
+	for _, fresh := range []int{0, 5} {
+		synctest.Test(t, func(t *testing.T) {
+			src := newSource()
+			src.append("k", 20, 10, false)
+			old := src.log("k").all
+			feeds := make(chan Feed, 1)
+			h := mustHub(t, Config{}, &handFed{memSource: src, feeds: feeds})
+			defer closeHub(t, h)
+			first := attach(h, -1, OutletConfig{})
+			first.out.Follow("k", ID{}, opening("k", ID{}))
+			feed := <-feeds
+			feed.Push(old[:18])
+			synctest.Wait()
+			src.loseTail("k", 10)
+			src.append("k", fresh, 10, false)
+			p := attach(h, -1, OutletConfig{})
+			p.out.Follow("k", old[19].ID, opening("k", old[19].ID)) // ahead of the ring: read
+			time.Sleep(10 * time.Second)
+			if n := entries(p.text()); n != fresh {
+				t.Errorf("%d entries, want %d: %q", n, fresh, p.text())
+			}
+			feed.Lost()
+			src.append("k", 5, 10, true)
+			feed.Push(src.log("k").all[10+fresh:])
+			time.Sleep(10 * time.Second)
+			for _, p := range []*pipe{first, p} {
+				if r := mustParse(t, p).keys["k"]; !r.over || len(r.hidden) != 1 {
+					t.Errorf("%q", p.text())
+				}
+			}
+		})
+	}
+}
+
 // A page that was read before the log was lost may still be in hand after it.
 // What it holds is history: nobody else may be given it.
 func TestPageOfALostTailIsNotShared(t *testing.T) {
@@ -239,6 +276,7 @@ func TestCursorAheadOfTheRing(t *testing.T) {
 		if n := src.reads.Load(); n != 1 {
 			t.Errorf("%d reads of a lost log by two at one cursor", n)
 		}
+		src.log("k").set(all)
 		feed.Push(all[11:])
 		time.Sleep(time.Second)
 		if len(mustParse(t, first).keys["k"].had) != 12 || len(mustParse(t, ahead).keys["k"].had) != 2 {

@@ -96,6 +96,9 @@ func (l *loop) look(g *group) bool {
 		g.epoch = epoch
 		for _, s := range g.members {
 			s.stale, s.trusted = true, false
+			if c := s.outlet.catch; c != nil && c.sub == s && c.trip != nil && c.trip.flight == nil {
+				l.abandon(s.outlet) // no use in waiting to ask an old question
+			}
 		}
 	}
 	if head != g.head {

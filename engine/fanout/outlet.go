@@ -51,9 +51,12 @@ type sub struct {
 	// stale says that the log was lost under the cursor: it must be read.
 	stale bool
 	// trusted says that a read has confirmed the cursor since the log was last
-	// lost; its ordinal alone tells then where it stands. A cursor of unknown
-	// origin is compared with the ring's ids as well.
+	// lost: what comes next will be pushed.
 	trusted bool
+	// loose says that the cursor is a position behind a gap, not an entry that
+	// was delivered. The Source may know of a lost tail that the ring still
+	// holds: what comes next must be read.
+	loose bool
 	// more says that the last read left entries behind.
 	more bool
 	// wants says that a read is needed and another one of the outlet is first.

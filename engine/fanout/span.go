@@ -11,6 +11,7 @@ type span struct {
 
 type spanKey struct {
 	log     *log
+	page    *Page // for what was read: not to be mixed up with the ring's
 	framing Framing
 	epoch   uint32
 	after   ID

@@ -83,7 +83,9 @@ func (t *transcript) record(line string) error {
 		if !r.on {
 			return fmt.Errorf("gap without subscription")
 		}
-		if g.After.Ordinal != r.at.Ordinal && (!r.loose || g.After.Ordinal+1 != r.gap.First.Ordinal) {
+		// Of two gaps in a row the second begins where the first one led to.
+		led := r.loose && (g.After.Ordinal+1 == r.gap.First.Ordinal || r.gap.First == ID{} && g.After.Ordinal <= r.at.Ordinal)
+		if g.After.Ordinal != r.at.Ordinal && !led {
 			return fmt.Errorf("gap after %v, cursor at %v", g.After, r.at)
 		}
 		r.loose, r.gap = true, g

@@ -148,7 +148,7 @@ func TestCloseInTheMiddleOfEverything(t *testing.T) {
 		for i := range 4 {
 			key := fmt.Sprint("k", i%2)
 			wg.Go(func() {
-				for n := 0; ; n++ {
+				for n := range 200 {
 					select {
 					case <-stop:
 						return
