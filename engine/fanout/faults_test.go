@@ -328,6 +328,7 @@ func TestParkedOutletHoldsOneTail(t *testing.T) {
 		time.Sleep(time.Second)
 		src.append("k", 100, 100, false)
 		time.Sleep(time.Second)
+		synctest.Wait()
 		o := p.out
 		if o.rest == nil || o.catch != nil || len(o.rest.tail) > 500 || o.rest.control != nil {
 			t.Errorf("rest %v, catch %v", o.rest, o.catch)
@@ -338,6 +339,7 @@ func TestParkedOutletHoldsOneTail(t *testing.T) {
 		p.out.Gone()
 		first.out.Gone()
 		time.Sleep(10 * time.Second)
+		synctest.Wait()
 		// Nothing is kept for those who left.
 		l := o.loop
 		if len(l.spans.spans) != 0 || l.spans.hot.bytes != nil || len(l.trips) != 0 || len(l.classes) != 0 {
