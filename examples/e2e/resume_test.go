@@ -1,9 +1,12 @@
 package e2e
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/chromedp/chromedp"
 )
 
 func TestCutAndReconnect(t *testing.T) {
@@ -73,6 +76,59 @@ func TestConnectionsThatBreak(t *testing.T) {
 			p.waitConnection("ended")
 			if v := p.wholeLog(302); v.Gaps != 0 {
 				t.Errorf("%d gaps", v.Gaps)
+			}
+		})
+	}
+}
+
+// A full host: the page waits for a place, and gets the one that another page
+// gives up when it is left, although the browser keeps that page for the way
+// back.
+func TestPageWaitsForAPlace(t *testing.T) {
+	t.Parallel()
+	for _, transport := range []string{"websocket", "sse"} {
+		t.Run(transport, func(t *testing.T) {
+			host := startHost(t, "-max-streams", "1")
+			task := create(t, host.url, "stall", nil)
+			follow := func() *tab {
+				p := openTab(t, host.url)
+				p.wait(`document.getElementById("start").disabled === false`)
+				p.choose(transport)
+				p.eval(fmt.Sprintf(`document.getElementById("existing").open = true; document.getElementById("follow-id").value = %q`, task), nil)
+				p.run(clickOn("#follow button"))
+				return p
+			}
+			first := follow()
+			first.waitEvents(1)
+			second := follow()
+			second.waitConnection("retrying")
+			if v := second.view(); v.Events != 0 {
+				t.Errorf("refused, and yet %d events", v.Events)
+			}
+			first.run(chromedp.Navigate("about:blank"))
+			second.waitEvents(1)
+			second.press("cancel")
+			second.waitStatus("CANCELLED")
+			second.wholeLog(2)
+		})
+	}
+}
+
+func TestWayBackToThePage(t *testing.T) {
+	t.Parallel()
+	host := startHost(t)
+	for _, transport := range everyTransport {
+		t.Run(transport, func(t *testing.T) {
+			p := openTab(t, host.url)
+			p.start(transport, "tokens", map[string]any{"count": 150, "intervalMs": 20})
+			p.waitEvents(10)
+			p.run(chromedp.Navigate(host.url + "/style.css"))
+			p.eval(`void setTimeout(() => history.back())`, nil)
+			p.wait(`document.getElementById("status")`) // as it was: a page loaded anew shows no task
+			p.waitStatus("COMPLETED")
+			p.waitConnection("ended")
+			if v := p.wholeLog(152); v.Reconnects != 1 || v.Repeats != 0 {
+				t.Errorf("%d reconnects, %d repeats", v.Reconnects, v.Repeats)
 			}
 		})
 	}

@@ -217,6 +217,21 @@ $("cancel").addEventListener("click", async () => {
   }
 });
 
+// A page that is left may be kept, frozen, for the way back: its streams stay
+// open then, and hold their places on the host, while nobody looks.
+addEventListener("pagehide", () => {
+  if (task && ["connecting", "live", "retrying"].includes($("connection").dataset.state)) {
+    task.frozen = true;
+    task.follower.cut();
+  }
+});
+addEventListener("pageshow", () => {
+  if (task?.frozen) {
+    task.frozen = false;
+    task.follower.connect();
+  }
+});
+
 // ---- rendering, batched: thousands of events a second may come ----
 
 function renderSoon() {
