@@ -7,12 +7,12 @@ BIN      := $(CURDIR)/.cache/bin
 LINT     := $(BIN)/golangci-lint
 # Pinned, so that a new version's opinions arrive on purpose.
 LINT_VERSION := v2.15.0
-MODULES  := . protocol/conformance examples/jwt examples/e2e
+MODULES  := . fiberbridge/middlewaretest protocol/conformance examples/jwt examples/e2e
 FUZZTIME ?= 20s
 ADDR     ?= 127.0.0.1:8080
 
 .DEFAULT_GOAL := help
-.PHONY: help run test unit scale conformance e2e race lint fuzz tidy deps
+.PHONY: help run test unit conformance e2e race lint fuzz tidy deps
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,8 +22,9 @@ run: ## Start the demo host on the embedded store; prints a URL whose page works
 
 test: deps unit conformance e2e ## Everything: the library, its contract through real sockets, browser and proxy.
 
-unit: ## The library's own tests, and the small examples.
+unit: ## The library's own tests, its tests behind Fiber's middleware, and the examples'.
 	$(GO) test -shuffle=on ./...
+	cd fiberbridge/middlewaretest && $(GO) test ./...
 	cd examples/jwt && $(GO) test ./...
 
 conformance: ## The wire contract, black box, against the demo host.

@@ -466,20 +466,8 @@ func TestTwoBridges(t *testing.T) {
 	}
 }
 
-// oneProcess says of any store that it is of one process.
-type oneProcess struct{ engine.Store }
-
-func (oneProcess) SingleProcess() bool { return true }
-
 func TestPreforkIsRefused(t *testing.T) {
-	h := newHTTPHost(t, func(o *hostOptions) {
-		store, err := memstore.New(memstore.Config{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { _ = store.Close() })
-		o.engine.Store = oneProcess{store}
-	})
+	h := newHTTPHost(t, nil)
 	app := fiber.New(fiber.Config{Prefork: true})
 	for name, router := range map[string]fiber.Router{"app": app, "group": app.Group("/api/v1")} {
 		if err := h.bridge.Mount(router); err == nil || !strings.Contains(err.Error(), "Prefork") {

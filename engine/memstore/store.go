@@ -78,6 +78,10 @@ func (s *Store) Close() error {
 	return nil
 }
 
+// SingleProcess is true: another process, a child of Fiber's prefork for one,
+// has tasks of its own. Bridge.Mount refuses such a pair.
+func (s *Store) SingleProcess() bool { return true }
+
 // Name is "store".
 func (s *Store) Name() string { return "store" }
 
