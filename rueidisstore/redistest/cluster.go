@@ -1,0 +1,194 @@
+package redistest
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// slots is how many hash slots a Cluster has.
+const slots = 16384
+
+// Nodes is a Cluster of primaries without replicas.
+type Nodes struct {
+	t   testing.TB
+	all []*Instance
+	ids []string
+}
+
+// Cluster starts three primaries that share the slots and returns when each of
+// them says that the Cluster is well.
+func Cluster(t testing.TB, opts ...Option) *Nodes {
+	t.Helper()
+	const primaries = 3
+	c := &Nodes{t: t}
+	for n := range primaries {
+		node := start(t, fmt.Sprintf("cluster node %d", n), func(int) []string {
+			return []string{
+				"cluster-enabled yes",
+				"cluster-port " + strconv.Itoa(freePort(t)),
+				"cluster-node-timeout 3000",
+				// Clients must not see the nodes before they know each other.
+				"cluster-require-full-coverage yes",
+				"masteruser " + adminName,
+				"masterauth " + adminPassword,
+			}
+		}, opts)
+		c.all = append(c.all, node)
+		c.ids = append(c.ids, text(node.Must("CLUSTER", "MYID")))
+	}
+	for n, node := range c.all {
+		node.Must("CLUSTER", "SET-CONFIG-EPOCH", strconv.Itoa(n+1))
+		from, to := n*slots/primaries, (n+1)*slots/primaries-1
+		node.Must("CLUSTER", "ADDSLOTSRANGE", strconv.Itoa(from), strconv.Itoa(to))
+	}
+	for _, node := range c.all[1:] {
+		bus := configLine(node, "cluster-port")
+		c.all[0].Must("CLUSTER", "MEET", "127.0.0.1", strconv.Itoa(node.Port()), bus)
+	}
+	c.AwaitOK()
+	return c
+}
+
+func configLine(i *Instance, name string) string {
+	i.t.Helper()
+	pair := texts(i.Must("CONFIG", "GET", name))
+	if len(pair) != 2 {
+		i.t.Fatalf("redistest: no %s in the configuration of %s", name, i.name)
+	}
+	return pair[1]
+}
+
+// AwaitOK waits until every node knows all others and sees all slots served.
+func (c *Nodes) AwaitOK() {
+	c.t.Helper()
+	for _, node := range c.all {
+		node.await("the Cluster is well", func() (bool, error) {
+			reply, err := node.Do("CLUSTER", "INFO")
+			if err != nil {
+				return false, err
+			}
+			info := fields(text(reply), "\r\n", ":")
+			ok := info["cluster_state"] == "ok" &&
+				info["cluster_known_nodes"] == strconv.Itoa(len(c.all)) &&
+				info["cluster_slots_ok"] == strconv.Itoa(slots)
+			return ok, fmt.Errorf("%v", info)
+		})
+	}
+}
+
+// Nodes are the primaries.
+func (c *Nodes) Nodes() []*Instance { return slices.Clone(c.all) }
+
+// Addrs are their addresses.
+func (c *Nodes) Addrs() []string {
+	var addrs []string
+	for _, node := range c.all {
+		addrs = append(addrs, node.Addr())
+	}
+	return addrs
+}
+
+// Slot is the hash slot of a key.
+func (c *Nodes) Slot(key string) int {
+	c.t.Helper()
+	slot, _ := c.all[0].Must("CLUSTER", "KEYSLOT", key).(int64)
+	return int(slot)
+}
+
+// Owner is the node that serves slot, and its place in Nodes.
+func (c *Nodes) Owner(slot int) (*Instance, int) {
+	c.t.Helper()
+	for n, node := range c.all {
+		if servesSlot(text(node.Must("CLUSTER", "NODES")), slot) {
+			return node, n
+		}
+	}
+	c.t.Fatalf("redistest: nobody serves slot %d", slot)
+	return nil, 0
+}
+
+// servesSlot reads a node's own line of CLUSTER NODES.
+func servesSlot(nodes string, slot int) bool {
+	for line := range strings.Lines(nodes) {
+		f := strings.Fields(line)
+		if len(f) < 8 || !strings.Contains(f[2], "myself") {
+			continue
+		}
+		for _, r := range f[8:] {
+			if strings.HasPrefix(r, "[") {
+				continue // a slot on the move
+			}
+			from, to, ok := strings.Cut(r, "-")
+			if !ok {
+				to = from
+			}
+			a, _ := strconv.Atoi(from)
+			b, _ := strconv.Atoi(to)
+			if a <= slot && slot <= b {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// MigrateSlot moves a slot with all its keys to the next node while clients go
+// on using it, a few keys at a time, as redis-cli does.
+func (c *Nodes) MigrateSlot(slot int) {
+	c.t.Helper()
+	m := c.BeginMigration(slot)
+	for m.MoveKeys(1) > 0 {
+	}
+	m.Finish()
+}
+
+// Migration is a slot on the move.
+type Migration struct {
+	c        *Nodes
+	slot     string
+	from, to int
+}
+
+// BeginMigration opens slot for a move to the next node. Its keys stay where
+// they are until MoveKeys.
+func (c *Nodes) BeginMigration(slot int) *Migration {
+	c.t.Helper()
+	_, from := c.Owner(slot)
+	m := &Migration{c: c, slot: strconv.Itoa(slot), from: from, to: (from + 1) % len(c.all)}
+	c.all[m.to].Must("CLUSTER", "SETSLOT", m.slot, "IMPORTING", c.ids[m.from])
+	c.all[m.from].Must("CLUSTER", "SETSLOT", m.slot, "MIGRATING", c.ids[m.to])
+	return m
+}
+
+// MoveKeys moves up to n keys and returns how many there were.
+func (m *Migration) MoveKeys(n int) int {
+	m.c.t.Helper()
+	from, to := m.c.all[m.from], m.c.all[m.to]
+	keys := texts(from.Must("CLUSTER", "GETKEYSINSLOT", m.slot, strconv.Itoa(n)))
+	if len(keys) == 0 {
+		return 0
+	}
+	from.Must(append([]string{
+		"MIGRATE", "127.0.0.1", strconv.Itoa(to.Port()), "", "0", "5000",
+		"AUTH2", adminName, adminPassword, "KEYS",
+	}, keys...)...)
+	return len(keys)
+}
+
+// Finish gives the slot to its new node. No key may be left behind.
+func (m *Migration) Finish() {
+	m.c.t.Helper()
+	// The new owner first: there is always one.
+	order := []*Instance{m.c.all[m.to], m.c.all[m.from]}
+	for n, node := range m.c.all {
+		if n != m.to && n != m.from {
+			order = append(order, node)
+		}
+	}
+	for _, node := range order {
+		node.Must("CLUSTER", "SETSLOT", m.slot, "NODE", m.c.ids[m.to])
+	}
+}

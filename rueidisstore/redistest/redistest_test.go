@@ -1,0 +1,124 @@
+package redistest_test
+
+import (
+	"os"
+	"strconv"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/taskbridge/taskbridge-fiber/rueidisstore/redistest"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func TestServerKeepsDataThroughACrash(t *testing.T) {
+	s := redistest.Server(t, redistest.AppendOnly("always"))
+	s.Must("SET", "k", "v")
+	addr := s.Addr()
+	s.Restart()
+	if got := s.Must("GET", "k"); got != "v" || s.Addr() != addr {
+		t.Fatalf("after a restart: %v at %s, was at %s", got, s.Addr(), addr)
+	}
+}
+
+func TestServerPauses(t *testing.T) {
+	s := redistest.Server(t)
+	s.Pause()
+	answered := make(chan error, 1)
+	go func() {
+		_, err := s.Do("PING")
+		answered <- err
+	}()
+	select {
+	case err := <-answered:
+		t.Fatalf("a paused server answered: %v", err)
+	case <-time.After(100 * time.Millisecond):
+	}
+	s.Resume()
+	if err := <-answered; err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestServerUsersAndMemory(t *testing.T) {
+	s := redistest.Server(t, redistest.Password("secret"), redistest.User("ann", "on >pw ~a:* +get"),
+		redistest.MaxMemory("3mb", "noeviction"))
+	if got := s.Must("ACL", "WHOAMI"); got != "redistest" {
+		t.Errorf("the tests are %v", got)
+	}
+	var err error
+	for i := range 1000 {
+		if _, err = s.Do("SET", strconv.Itoa(i), string(make([]byte, 16<<10))); err != nil {
+			break
+		}
+	}
+	if err == nil {
+		t.Error("16 MB fitted into 3")
+	}
+}
+
+func TestServerTLS(t *testing.T) {
+	s := redistest.Server(t, redistest.TLS())
+	if got := s.Must("PING"); got != "PONG" {
+		t.Errorf("got %v", got)
+	}
+	if _, err := os.Stat(s.CAFile()); err != nil || s.TLSConfig() == nil {
+		t.Error(err)
+	}
+}
+
+func TestClusterMovesSlots(t *testing.T) {
+	c := redistest.Cluster(t)
+	slot := c.Slot("{a}:1")
+	owner, _ := c.Owner(slot)
+	owner.Must("SET", "{a}:1", "v")
+	owner.Must("XADD", "{a}:2", "MAXLEN", "0", "*", "f", "v") // a stream that is empty
+	c.MigrateSlot(slot)
+	next, _ := c.Owner(slot)
+	if next == owner {
+		t.Fatal("the slot did not move")
+	}
+	if got := next.Must("GET", "{a}:1"); got != "v" {
+		t.Errorf("the key is %v", got)
+	}
+	if got := next.Must("EXISTS", "{a}:2"); got != int64(1) {
+		t.Errorf("the empty stream is gone: %v", got)
+	}
+	c.AwaitOK()
+}
+
+func TestSentinelFailsOver(t *testing.T) {
+	w := redistest.Sentinel(t)
+	first := w.Primary()
+	first.Must("SET", "k", "v")
+	first.Must("WAIT", "1", "1000")
+	w.Failover()
+	if w.Primary() == first {
+		t.Fatal("the primary is the same")
+	}
+	w.AwaitOK()
+	if got := w.Primary().Must("GET", "k"); got != "v" {
+		t.Errorf("the key is %v", got)
+	}
+}
+
+func TestSentinelLosesWhatTheReplicaLacks(t *testing.T) {
+	w := redistest.Sentinel(t)
+	first := w.Primary()
+	first.Must("SET", "k", "kept")
+	first.Must("WAIT", "1", "1000")
+	w.DetachReplica()
+	first.Must("SET", "k", "lost")
+	first.Kill()
+	w.AwaitFailover(first)
+	w.AttachReplica()
+	first.Start()
+	w.AwaitOK()
+	for _, s := range []*redistest.Instance{w.Primary(), w.Replica()} {
+		if got := s.Must("GET", "k"); got != "kept" {
+			t.Errorf("the key is %v", got)
+		}
+	}
+}
