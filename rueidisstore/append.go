@@ -1,0 +1,162 @@
+package rueidisstore
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"strconv"
+	"time"
+
+	"github.com/redis/rueidis"
+
+	"github.com/taskbridge/taskbridge-fiber/engine"
+)
+
+// Append implements engine.EventStore: one script, one round trip. Appends that
+// are made at the same time share a pipeline.
+func (s *Store) Append(ctx context.Context, a engine.Append) ([]engine.EventID, error) {
+	if s.isClosed() {
+		return nil, errClosed()
+	}
+	if !validID(a.TaskID) {
+		return nil, errNotFound()
+	}
+	if err := checkBatch(a); err != nil {
+		return nil, err
+	}
+	args, err := s.appendArgs(a)
+	if err != nil {
+		return nil, err
+	}
+	ctx, done := s.bound(ctx)
+	defer done()
+	var answer rueidis.RedisResult
+	if s.cfg.Wait.wanted() && matters(a.Events) {
+		answer, err = s.appendAndWait(ctx, s.keys.ofTask(a.TaskID), args)
+		if err != nil {
+			return nil, err
+		}
+	} else {
+		answer = appendScript.Exec(ctx, s.client, s.keys.ofTask(a.TaskID), args)
+	}
+	ids, err := readAppend(answer)
+	if err == nil && a.Events[len(a.Events)-1].Type.Terminal() {
+		s.unlistLater(a.TaskID)
+	}
+	return ids, err
+}
+
+func checkBatch(a engine.Append) error {
+	if a.Token == "" {
+		return engine.NewError(engine.CodeInternal, "rueidisstore: append without a token")
+	}
+	if len(a.Events) == 0 {
+		return engine.NewError(engine.CodeInternal, "rueidisstore: append without events")
+	}
+	for _, d := range a.Events[:len(a.Events)-1] {
+		if d.Type.Terminal() {
+			return engine.NewError(engine.CodeInternal, "rueidisstore: a terminal event that is not the last of its batch")
+		}
+	}
+	return nil
+}
+
+// maxToken is the longest token that Redis keeps as it is.
+const maxToken = 64
+
+// shortToken bounds what a token takes in Redis.
+func shortToken(token string) string {
+	if len(token) <= maxToken {
+		return token
+	}
+	sum := sha256.Sum256([]byte(token))
+	return "#" + base64.RawURLEncoding.EncodeToString(sum[:])
+}
+
+// matters reports whether a batch has an event that Config.Wait is for.
+func matters(drafts []engine.Draft) bool {
+	for i := range drafts {
+		if t := drafts[i].Type; t.Terminal() || t == engine.TypeActionAccepted {
+			return true
+		}
+	}
+	return false
+}
+
+// appendArgs are the arguments of append.lua.
+func (s *Store) appendArgs(a engine.Append) ([]string, error) {
+	batch := encodeBatch(a.Events)
+	wait := ""
+	if s.cfg.Wait.wanted() && matters(a.Events) {
+		wait = "1"
+	}
+	args := make([]string, 0, 16)
+	args = append(args,
+		incarnationOf(a.TaskID), shortToken(a.Token), strconv.Itoa(len(a.Events)), string(batch.bytes),
+		s.maxStreamLength, s.maxStreamBytes, wait)
+
+	var status engine.Status
+	var suspensions []string
+	for i, d := range a.Events {
+		if st := d.Type.StatusAfter(); st != "" {
+			status = st
+		}
+		switch d.Type {
+		case engine.TypeSuspended:
+			var opened engine.Suspended
+			if err := json.Unmarshal(d.Payload, &opened); err != nil {
+				return nil, badPayload(d.Type, err)
+			}
+			at := batch.payloads[i]
+			suspensions = append(suspensions, "o", opened.SuspendID,
+				strconv.Itoa(i+1), strconv.Itoa(at.from), strconv.Itoa(at.to))
+		case engine.TypeActionAccepted:
+			var closed engine.ActionAccepted
+			if err := json.Unmarshal(d.Payload, &closed); err != nil {
+				return nil, badPayload(d.Type, err)
+			}
+			suspensions = append(suspensions, "c", closed.SuspendID)
+		}
+	}
+	if status == "" && suspensions == nil {
+		return args, nil
+	}
+	end := ""
+	if a.Events[len(a.Events)-1].Type.Terminal() {
+		end = strconv.Itoa(batch.last)
+	}
+	args = append(args, string(status), micros(time.Now()), end, millis(s.cfg.StreamTTL), millis(s.cfg.RecordTTL))
+	return append(args, suspensions...), nil
+}
+
+func badPayload(t engine.EventType, err error) error {
+	return engine.Errorf(engine.CodeInternal, "rueidisstore: a %s payload that cannot be read", t).WithCause(err)
+}
+
+// readAppend reads what append.lua gives.
+func readAppend(answer rueidis.RedisResult) ([]engine.EventID, error) {
+	m, err := answer.ToMessage()
+	if err != nil {
+		return nil, classify("append", err)
+	}
+	if m.IsInt64() {
+		switch code, _ := m.AsInt64(); code {
+		case -1:
+			return nil, engine.NewError(engine.CodeTaskAlreadyTerminal, "the task is over")
+		case -2:
+			return nil, damaged("append", errors.New("log and state of an open task are gone; does Redis evict keys?"))
+		}
+		return nil, errNotFound()
+	}
+	at, err := m.AsIntSlice()
+	if err != nil || len(at) != 3 {
+		return nil, damaged("append", errors.Join(errors.New("an answer that cannot be read"), err))
+	}
+	ids := make([]engine.EventID, at[2])
+	for i := range ids {
+		ids[i] = engine.EventID{Millis: uint64(at[0]), Ordinal: uint64(at[1]) + uint64(i)}
+	}
+	return ids, nil
+}

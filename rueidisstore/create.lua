@@ -1,0 +1,21 @@
+-- Creates a task unless one with this tag is there: one winner, nothing half made.
+-- KEYS: task, log, state. ARGV: open TTL (ms), StreamTTL, RecordTTL, 1 if the
+-- task is over already, status, then the record's fields and values.
+-- Gives 1, or the record that is there.
+if redis.call('EXISTS', KEYS[1]) == 1 then
+  return redis.call('HGETALL', KEYS[1])
+end
+local t = redis.call('TIME')
+local ms = string.format('%.0f', t[1] * 1000 + math.floor(t[2] / 1000))
+redis.call('HSET', KEYS[1], 'born', ms, unpack(ARGV, 6))
+-- An entry without events, so that the key exists from the beginning.
+redis.call('XADD', KEYS[2], ms .. '-0', 'b', '\1\0', 'c', '0')
+redis.call('HSET', KEYS[3], 'ms', ms, 'ord', '0', 'st', ARGV[5])
+local stream, record = ARGV[1], ARGV[1]
+if ARGV[4] == '1' then
+  stream, record = ARGV[2], ARGV[2] + ARGV[3]
+end
+redis.call('PEXPIRE', KEYS[1], record)
+redis.call('PEXPIRE', KEYS[2], stream)
+redis.call('PEXPIRE', KEYS[3], stream)
+return 1

@@ -1,0 +1,203 @@
+package rueidisstore
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/redis/rueidis"
+
+	"github.com/taskbridge/taskbridge-fiber/engine"
+)
+
+// Create implements engine.TaskRegistry: one script on the slot of the derived
+// tag. The task's place in the due index, on another slot, is taken in the same
+// round trip; if that fails it is taken soon after, and by any later Create.
+func (s *Store) Create(ctx context.Context, task engine.Task) (engine.Task, bool, error) {
+	if s.isClosed() {
+		return engine.Task{}, false, errClosed()
+	}
+	task = detach(task)
+	tag := deriveTag(*s.secret.Load(), task.Owner, task.ClientRequestID)
+	task.ID = tag + newIncarnation()
+	task.CreatedAt, task.UpdatedAt = toMicros(task.CreatedAt), toMicros(task.UpdatedAt)
+	fields, err := encodeRecord(task)
+	if err != nil {
+		return engine.Task{}, false, damaged("create a task", err)
+	}
+	over := "0"
+	if task.Terminal != nil || task.Status.Terminal() {
+		over = "1"
+	}
+	args := append([]string{
+		millis(s.cfg.openTTL()), millis(s.cfg.StreamTTL), millis(s.cfg.RecordTTL), over, string(task.Status),
+	}, fields...)
+
+	ctx, done := s.bound(ctx)
+	defer done()
+	listed := make(chan error, 1)
+	if over == "0" {
+		go func() { listed <- s.list(ctx, task.ID) }() // waited for below
+	}
+	answer, err := createScript.Exec(ctx, s.client, s.keys.ofTask(task.ID), args).ToMessage()
+	var unlisted error
+	if over == "0" {
+		unlisted = <-listed
+	}
+	if err != nil {
+		return engine.Task{}, false, classify("create a task", err)
+	}
+	if answer.IsInt64() {
+		if unlisted != nil {
+			s.listLater(task.ID)
+		}
+		return task, true, nil
+	}
+	s.unlistLater(task.ID)
+	there, err := s.decode(tag, answer)
+	if err != nil {
+		return engine.Task{}, false, err
+	}
+	if !there.Status.Terminal() {
+		s.listLater(there.ID) // its creator may have died before it could
+	}
+	if there.Owner != task.Owner || there.ClientRequestID != task.ClientRequestID {
+		return engine.Task{}, false, damaged("create a task", errors.New("another task has this derived id"))
+	}
+	return there, false, nil
+}
+
+// detach copies everything that may belong to a request out of it.
+func detach(t engine.Task) engine.Task {
+	for _, s := range []*string{&t.Type, &t.Owner, &t.ClientRequestID, &t.Fingerprint, &t.CancelReason} {
+		*s = strings.Clone(*s)
+	}
+	t.Input, t.Metadata = bytes.Clone(t.Input), bytes.Clone(t.Metadata)
+	t.Attachments, t.Suspensions = slices.Clone(t.Attachments), slices.Clone(t.Suspensions)
+	return t
+}
+
+// toMicros is t as Redis will give it back.
+func toMicros(t time.Time) time.Time { return time.UnixMicro(t.UnixMicro()).UTC() }
+
+// Lookup implements engine.TaskRegistry. It is always a fresh read.
+func (s *Store) Lookup(ctx context.Context, owner, clientRequestID string) (engine.Task, error) {
+	if s.isClosed() {
+		return engine.Task{}, errClosed()
+	}
+	t, err := s.record(ctx, deriveTag(*s.secret.Load(), owner, clientRequestID))
+	if err != nil {
+		return engine.Task{}, err
+	}
+	if t.Owner != owner || t.ClientRequestID != clientRequestID {
+		return engine.Task{}, errNotFound()
+	}
+	return t, nil
+}
+
+// Get implements engine.TaskRegistry. A cached answer comes from the client-side
+// cache, which Redis invalidates; that a task is not there is always asked anew.
+func (s *Store) Get(ctx context.Context, taskID string, freshness engine.Freshness) (engine.Task, error) {
+	if s.isClosed() {
+		return engine.Task{}, errClosed()
+	}
+	if !validID(taskID) {
+		return engine.Task{}, errNotFound()
+	}
+	if freshness == engine.Cached {
+		t, hit, err := s.cachedRecord(ctx, tagOf(taskID))
+		if err == nil && t.ID == taskID {
+			return t, nil
+		}
+		if !hit {
+			return known(t, taskID, err)
+		}
+	}
+	t, err := s.record(ctx, tagOf(taskID))
+	return known(t, taskID, err)
+}
+
+// known is t, if it is the incarnation that was asked for.
+func known(t engine.Task, taskID string, err error) (engine.Task, error) {
+	if err != nil {
+		return engine.Task{}, err
+	}
+	if t.ID != taskID {
+		return engine.Task{}, errNotFound()
+	}
+	return t, nil
+}
+
+// record reads a record from Redis.
+func (s *Store) record(ctx context.Context, tag string) (engine.Task, error) {
+	ctx, done := s.bound(ctx)
+	defer done()
+	answer, err := s.client.Do(ctx, s.client.B().Hgetall().Key(s.keys.record(tag)).Build()).ToMessage()
+	if err != nil {
+		return engine.Task{}, classify("read a record", err)
+	}
+	return s.decode(tag, answer)
+}
+
+// cachedRecord reads a record through the client-side cache; hit says that Redis
+// was not asked.
+func (s *Store) cachedRecord(ctx context.Context, tag string) (t engine.Task, hit bool, err error) {
+	ctx, done := s.bound(ctx)
+	defer done()
+	result := s.client.DoCache(ctx, s.client.B().Hgetall().Key(s.keys.record(tag)).Cache(), s.cfg.CacheTTL)
+	answer, err := result.ToMessage()
+	if err != nil {
+		return engine.Task{}, false, classify("read a record", err)
+	}
+	t, err = s.decode(tag, answer)
+	return t, result.IsCacheHit(), err
+}
+
+func (s *Store) decode(tag string, answer rueidis.RedisMessage) (engine.Task, error) {
+	fields, err := answer.AsStrMap()
+	if err != nil {
+		return engine.Task{}, damaged("read a record", err)
+	}
+	return decodeRecord(tag, fields)
+}
+
+// RequestCancel implements engine.TaskRegistry.
+func (s *Store) RequestCancel(ctx context.Context, taskID, reason string) (engine.Task, error) {
+	if s.isClosed() {
+		return engine.Task{}, errClosed()
+	}
+	if !validID(taskID) {
+		return engine.Task{}, errNotFound()
+	}
+	ctx, done := s.bound(ctx)
+	defer done()
+	answer, err := cancelScript.Exec(ctx, s.client, []string{s.keys.task(taskID)},
+		[]string{incarnationOf(taskID), reason, micros(time.Now())}).ToMessage()
+	if err != nil {
+		return engine.Task{}, classify("request a cancellation", err)
+	}
+	if answer.IsInt64() {
+		return engine.Task{}, errNotFound()
+	}
+	return s.decode(tagOf(taskID), answer)
+}
+
+// Erase implements engine.TaskRegistry.
+func (s *Store) Erase(ctx context.Context, taskID string) error {
+	if s.isClosed() {
+		return errClosed()
+	}
+	if !validID(taskID) {
+		return nil
+	}
+	ctx, done := s.bound(ctx)
+	defer done()
+	err := eraseScript.Exec(ctx, s.client, s.keys.ofTask(taskID), []string{incarnationOf(taskID)}).Error()
+	if err == nil {
+		s.unlistLater(taskID)
+	}
+	return classify("erase a task", err)
+}

@@ -1,0 +1,45 @@
+package rueidisstore
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/taskbridge/taskbridge-fiber/engine"
+)
+
+// rehearse goes through a task's life once, so that a right which the ACL does
+// not give, or a command that the server does not have, shows at the start and
+// not with the first client. The task is erased again; its keys have a short
+// life if that does not come to pass.
+func (s *Store) rehearse(ctx context.Context) error {
+	task, _, err := s.Create(ctx, engine.Task{
+		Owner: "rueidisstore", ClientRequestID: rand.Text(), Type: "rehearsal",
+		Status: engine.StatusAccepted, CreatedAt: time.Now(), UpdatedAt: time.Now(),
+	})
+	if err != nil {
+		return fmt.Errorf("rueidisstore: rehearsal: %w", err)
+	}
+	suspended := engine.Draft{Type: engine.TypeSuspended, Payload: []byte(`{"suspendId":"s"}`)}
+	completed := engine.Draft{Type: engine.TypeCompleted, Payload: []byte(`{"result":null}`)}
+	_, cancelErr := s.RequestCancel(ctx, task.ID, "rehearsal")
+	_, appendErr := s.Append(ctx, engine.Append{TaskID: task.ID, Token: "1", Events: []engine.Draft{suspended}})
+	_, endErr := s.Append(ctx, engine.Append{TaskID: task.ID, Token: "2", Events: []engine.Draft{completed}})
+	_, readErr := s.Read(ctx, task.ID, engine.EventID{}, 1)
+	_, getErr := s.Get(ctx, task.ID, engine.Cached)
+	renewErr := s.renew(ctx, task.ID, time.Minute)
+	_, leaseErr := s.takeLease(ctx, shardOf(task.ID), rand.Text())
+	_, _, dueErr := s.due(ctx, shardOf(task.ID))
+	unlistErr := s.reschedule(ctx, shardOf(task.ID), []string{task.ID}, nil)
+	eraseErr := s.Erase(ctx, task.ID)
+	for _, step := range []error{cancelErr, appendErr, endErr, readErr, getErr, renewErr, dueErr, unlistErr, eraseErr} {
+		err = errors.Join(err, step)
+	}
+	// Another node may be at work on that shard.
+	if err = errors.Join(err, leaseErr); err != nil {
+		return fmt.Errorf("rueidisstore: rehearsal: %w", err)
+	}
+	return nil
+}

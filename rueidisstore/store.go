@@ -1,0 +1,131 @@
+// Package rueidisstore keeps tasks and their logs in Redis or Valkey, on one
+// server, under Sentinel or in a Cluster. Any number of processes on one Redis
+// are one service: create on one, stream from another, cancel on a third.
+//
+// Each task has three keys in one hash slot; one script for each verb makes a
+// change of status and the event that tells of it one atomic step. No
+// connection ever blocks for a reader, and none belongs to a task.
+package rueidisstore
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"sync"
+	"sync/atomic"
+
+	"github.com/redis/rueidis"
+
+	"github.com/taskbridge/taskbridge-fiber/engine"
+)
+
+// Store implements engine.Store, engine.Signals, engine.ReadinessProbe and
+// io.Closer. Make one with New; it is safe for concurrent use. After Close every
+// call fails with STORE_UNAVAILABLE.
+type Store struct {
+	cfg  Config
+	keys keyspace
+	// client carries commands, scripts and cached reads.
+	client rueidis.Client
+	// secret keys deriveTag. It changes only if Redis lost the old one.
+	secret atomic.Pointer[[]byte]
+	dues   *dueQueue
+	// Arguments of every append.
+	maxStreamLength, maxStreamBytes string
+
+	// life ends with Close; the store's goroutines, counted by running, live by
+	// it.
+	life    context.Context
+	end     context.CancelFunc
+	running sync.WaitGroup
+	closing sync.Once
+}
+
+var (
+	_ engine.TaskRegistry   = (*Store)(nil)
+	_ engine.ReadinessProbe = (*Store)(nil)
+)
+
+// New connects to Redis and returns a store. It fails if it cannot reach Redis,
+// log in, or run a command that it will need (too old a server, a replica, a
+// missing ACL right), and if the keys under the prefix are of a schema that
+// this library does not know. An error about the configuration names the field.
+// Close it.
+func New(cfg Config) (*Store, error) {
+	cfg = cfg.withDefaults()
+	if err := cfg.validate(); err != nil {
+		return nil, err
+	}
+	client, err := connect(cfg)
+	if err != nil {
+		return nil, err
+	}
+	s := &Store{
+		cfg: cfg, keys: newKeyspace(cfg.Prefix), client: client, dues: newDueQueue(),
+		maxStreamLength: strconv.Itoa(cfg.MaxStreamLength), maxStreamBytes: strconv.FormatInt(cfg.MaxStreamBytes, 10),
+	}
+	s.life, s.end = context.WithCancel(context.Background())
+	if err := s.start(); err != nil {
+		s.end()
+		client.Close()
+		return nil, err
+	}
+	return s, nil
+}
+
+// start checks what New promises, and starts the store's goroutines.
+func (s *Store) start() error {
+	if err := s.checkServers(s.life); err != nil {
+		return err
+	}
+	if err := s.keepSecret(s.life); err != nil {
+		return err
+	}
+	if err := s.rehearse(s.life); err != nil {
+		return err
+	}
+	s.running.Go(s.maintain)
+	s.running.Go(s.applyDues)
+	return nil
+}
+
+// Close stops the store's goroutines, waits for them and closes the connections.
+// It may be called again. Followers get no further call.
+func (s *Store) Close() error {
+	s.closing.Do(func() {
+		s.end()
+		s.running.Wait()
+		s.client.Close()
+	})
+	return nil
+}
+
+func (s *Store) isClosed() bool { return s.life.Err() != nil }
+
+// bound gives a command its time limit.
+func (s *Store) bound(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(ctx, s.cfg.CommandTimeout)
+}
+
+// Name is "redis".
+func (s *Store) Name() string { return "redis" }
+
+// Ready asks Redis for keys that are spread over the slots, so that a Cluster is
+// ready if most of it is.
+func (s *Store) Ready(ctx context.Context) error {
+	if s.isClosed() {
+		return errClosed()
+	}
+	ctx, done := s.bound(ctx)
+	defer done()
+	reads := make(rueidis.Commands, dueShards)
+	for shard := range reads {
+		reads[shard] = s.client.B().Exists().Key(s.keys.due(shard)).Build()
+	}
+	for _, answer := range s.client.DoMulti(ctx, reads...) {
+		if err := answer.Error(); err != nil {
+			return fmt.Errorf("redis does not answer: %w", err)
+		}
+	}
+	return nil
+}

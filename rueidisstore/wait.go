@@ -1,0 +1,57 @@
+package rueidisstore
+
+import (
+	"context"
+	"crypto/sha1"
+	"encoding/hex"
+	"fmt"
+	"strings"
+
+	"github.com/redis/rueidis"
+)
+
+// appendAndWait runs append.lua, and then WAIT or WAITAOF on the same
+// connection. That connection is one of a pool: the others' pipeline does not
+// stand still meanwhile.
+func (s *Store) appendAndWait(ctx context.Context, keys, args []string) (answer rueidis.RedisResult, err error) {
+	w := s.cfg.Wait
+	ctx, done := context.WithTimeout(ctx, s.cfg.CommandTimeout+w.Timeout)
+	defer done()
+	err = s.client.Dedicated(func(c rueidis.DedicatedClient) error {
+		answer = appendOn(ctx, c, keys, args)
+		m, err := answer.ToMessage()
+		if err != nil || m.IsInt64() {
+			return nil // nothing was written; readAppend tells why
+		}
+		if !w.Fsync {
+			n, err := c.Do(ctx, c.B().Wait().Numreplicas(int64(w.Replicas)).Timeout(w.Timeout.Milliseconds()).Build()).AsInt64()
+			if err == nil && n < int64(w.Replicas) {
+				err = fmt.Errorf("%d of %d replicas have it", n, w.Replicas)
+			}
+			return err
+		}
+		got, err := c.Do(ctx, c.B().Waitaof().Numlocal(1).Numreplicas(int64(w.Replicas)).Timeout(w.Timeout.Milliseconds()).Build()).AsIntSlice()
+		if err == nil && (len(got) != 2 || got[0] < 1 || got[1] < int64(w.Replicas)) {
+			err = fmt.Errorf("on disk here and on replicas: %v of [1 %d]", got, w.Replicas)
+		}
+		return err
+	})
+	if err != nil && asAnswer(err) == "" {
+		return answer, unavailable(&opError{op: "wait for an append", err: err})
+	}
+	return answer, classify("wait for an append", err)
+}
+
+// appendOn is appendScript.Exec on a connection of one's own.
+func appendOn(ctx context.Context, c rueidis.DedicatedClient, keys, args []string) rueidis.RedisResult {
+	answer := c.Do(ctx, c.B().Evalsha().Sha1(appendSHA).Numkeys(int64(len(keys))).Key(keys...).Arg(args...).Build())
+	if strings.HasPrefix(asAnswer(answer.Error()), "NOSCRIPT") {
+		answer = c.Do(ctx, c.B().Eval().Script(appendSource).Numkeys(int64(len(keys))).Key(keys...).Arg(args...).Build())
+	}
+	return answer
+}
+
+var appendSHA = func() string {
+	sum := sha1.Sum([]byte(appendSource)) //nolint:gosec // it is how Redis names scripts
+	return hex.EncodeToString(sum[:])
+}()
