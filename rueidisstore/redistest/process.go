@@ -1,6 +1,7 @@
 package redistest
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"os/exec"
@@ -17,14 +18,17 @@ type process struct {
 	exited chan struct{}
 }
 
-// startProcess runs binary in dir. Its output goes to the file "log" there.
+// logName is the file in a server's directory that its output goes to.
+const logName = "log"
+
+// startProcess runs binary in dir.
 func startProcess(dir, binary string, args ...string) (*process, error) {
-	out, err := os.OpenFile(filepath.Join(dir, "log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	out, err := os.OpenFile(filepath.Join(dir, logName), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = out.Close() }()
-	cmd := exec.Command(binary, args...)
+	cmd := exec.CommandContext(context.Background(), binary, args...) // ends by kill
 	cmd.Dir, cmd.Stdout, cmd.Stderr = dir, out, out
 	// A ^C at the terminal is for the test; what it starts, it stops itself.
 	cmd.SysProcAttr = dieWithParent()
@@ -66,7 +70,7 @@ func (p *process) gone() bool {
 // showLog gives a failed test the end of what the server wrote.
 func showLog(t testing.TB, name, dir string) {
 	const lines = 25
-	b, err := os.ReadFile(filepath.Join(dir, "log"))
+	b, err := os.ReadFile(filepath.Join(dir, logName))
 	if err != nil {
 		return
 	}

@@ -2,6 +2,7 @@ package redistest
 
 import (
 	"bufio"
+	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -42,11 +43,12 @@ func call(addr string, secure *tls.Config, auth bool, args ...string) (any, erro
 }
 
 func dial(addr string, secure *tls.Config) (net.Conn, error) {
-	d := &net.Dialer{Timeout: replyTimeout}
+	ctx, cancel := context.WithTimeout(context.Background(), replyTimeout)
+	defer cancel()
 	if secure != nil {
-		return tls.DialWithDialer(d, "tcp", addr, secure)
+		return (&tls.Dialer{Config: secure}).DialContext(ctx, "tcp", addr)
 	}
-	return d.Dial("tcp", addr)
+	return new(net.Dialer).DialContext(ctx, "tcp", addr)
 }
 
 func exchange(w io.Writer, r *bufio.Reader, args ...string) (any, error) {

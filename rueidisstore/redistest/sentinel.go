@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"strconv"
+	"strings"
 	"testing"
 )
 
@@ -36,8 +37,18 @@ func Sentinel(t testing.TB, opts ...Option) *Watch {
 	w.servers[1] = start(t, "server 1", func(port int) []string {
 		return append(replication(port), "replicaof 127.0.0.1 "+strconv.Itoa(w.servers[0].Port()))
 	}, opts)
+	// A Sentinel asks the primary for its replicas every 10 seconds: it should
+	// be there by the first time.
+	w.servers[0].await("the replica is in step", func() (bool, error) {
+		info, err := w.servers[0].Info("replication")
+		return strings.Contains(info["slave0"], "state=online"), fmt.Errorf("the primary says %v, %w", info, err)
+	})
 	for n := range 3 {
 		w.sentinels = append(w.sentinels, w.sentinel(n))
+	}
+	for _, s := range w.sentinels {
+		// Periods in ms. Sentinels before 7.0 cannot be hurried.
+		_, _ = s.Do("SENTINEL", "DEBUG", "INFO-PERIOD", "500", "PUBLISH-PERIOD", "200", "ASK-PERIOD", "200")
 	}
 	w.AwaitOK()
 	return w
@@ -45,18 +56,18 @@ func Sentinel(t testing.TB, opts ...Option) *Watch {
 
 func (w *Watch) sentinel(n int) *Instance {
 	w.t.Helper()
-	s := &Instance{t: w.t, name: fmt.Sprintf("sentinel %d", n), dir: w.t.TempDir(), port: freePort(w.t)}
-	s.launch([]string{
-		"bind 127.0.0.1",
-		"port " + strconv.Itoa(s.port),
-		"dir " + s.dir,
-		fmt.Sprintf("sentinel monitor %s 127.0.0.1 %d %d", MasterSet, w.servers[0].Port(), quorum),
-		fmt.Sprintf("sentinel auth-user %s %s", MasterSet, adminName),
-		fmt.Sprintf("sentinel auth-pass %s %s", MasterSet, adminPassword),
-		"sentinel down-after-milliseconds " + MasterSet + " 1000",
-		"sentinel failover-timeout " + MasterSet + " 4000",
+	return launch(w.t, fmt.Sprintf("sentinel %d", n), false, func(s *Instance) []string {
+		return []string{
+			"bind 127.0.0.1",
+			"port " + strconv.Itoa(s.port),
+			"dir " + s.dir,
+			fmt.Sprintf("sentinel monitor %s 127.0.0.1 %d %d", MasterSet, w.servers[0].Port(), quorum),
+			fmt.Sprintf("sentinel auth-user %s %s", MasterSet, adminName),
+			fmt.Sprintf("sentinel auth-pass %s %s", MasterSet, adminPassword),
+			"sentinel down-after-milliseconds " + MasterSet + " 1000",
+			"sentinel failover-timeout " + MasterSet + " 4000",
+		}
 	}, "--sentinel")
-	return s
 }
 
 // Addrs are the addresses of the Sentinels.

@@ -2,8 +2,10 @@ package redistest
 
 import (
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -23,7 +25,6 @@ type Instance struct {
 	dir    string
 	port   int
 	args   []string
-	config string
 	auth   bool
 	secure *tls.Config
 	caFile string
@@ -45,38 +46,47 @@ func start(t testing.TB, name string, lines func(port int) []string, opts []Opti
 	for _, o := range opts {
 		o(&s)
 	}
-	port := freePort(t)
-	i := &Instance{t: t, name: name, dir: t.TempDir(), port: port, auth: true}
-	conf := []string{
-		"bind 127.0.0.1",
-		"dir " + i.dir,
-		`save ""`,
-		"appendonly no",
-		"repl-diskless-sync-delay 0",
-		"user " + adminName + " on >" + adminPassword + " ~* &* +@all",
-	}
-	if s.secure {
-		conf = append(conf, i.secureLines()...)
-	} else {
-		conf = append(conf, "port "+strconv.Itoa(port))
-	}
-	if lines != nil {
-		conf = append(conf, lines(port)...)
-	}
-	i.launch(append(conf, s.lines...))
-	return i
+	return launch(t, name, true, func(i *Instance) []string {
+		conf := []string{
+			"bind 127.0.0.1",
+			"dir " + i.dir,
+			`save ""`,
+			"appendonly no",
+			"repl-diskless-sync-delay 0",
+			"user " + adminName + " on >" + adminPassword + " ~* &* +@all",
+		}
+		if s.secure {
+			conf = append(conf, i.secureLines()...)
+		} else {
+			conf = append(conf, "port "+strconv.Itoa(i.port))
+		}
+		if lines != nil {
+			conf = append(conf, lines(i.port)...)
+		}
+		return append(conf, s.lines...)
+	})
 }
 
-// launch writes the configuration and starts the server for the first time.
-func (i *Instance) launch(conf []string, args ...string) {
-	i.t.Helper()
-	path, err := writeConfig(i.dir, conf)
-	if err != nil {
-		i.t.Fatal(err)
+// launch starts a server for the first time. A port that was free a moment ago
+// may have been taken; then it tries another one.
+func launch(t testing.TB, name string, auth bool, conf func(*Instance) []string, args ...string) *Instance {
+	t.Helper()
+	const tries = 5
+	for try := 1; ; try++ {
+		i := &Instance{t: t, name: name, dir: t.TempDir(), port: freePort(t), auth: auth}
+		path, err := writeConfig(i.dir, conf(i))
+		if err != nil {
+			t.Fatal(err)
+		}
+		i.args = append([]string{path}, args...)
+		t.Cleanup(i.end)
+		if err = i.start(); err == nil {
+			return i
+		}
+		if try == tries || !errors.Is(err, errPortTaken) {
+			t.Fatal(err)
+		}
 	}
-	i.config, i.args = path, args
-	i.t.Cleanup(i.end)
-	i.Start()
 }
 
 func (i *Instance) end() {
@@ -109,29 +119,53 @@ func (i *Instance) running() *process {
 // when it answers commands.
 func (i *Instance) Start() {
 	i.t.Helper()
-	binary := Binary(i.t)
-	proc, err := startProcess(i.dir, binary, append([]string{i.config}, i.args...)...)
+	if err := i.start(); err != nil {
+		i.t.Fatal(err)
+	}
+}
+
+var errPortTaken = errors.New("its port is taken")
+
+func (i *Instance) start() error {
+	i.t.Helper()
+	proc, err := startProcess(i.dir, Binary(i.t), i.args...)
 	if err != nil {
-		i.t.Fatalf("redistest: start %s: %v", binary, err)
+		return fmt.Errorf("redistest: start %s: %w", i.name, err)
 	}
 	i.mu.Lock()
 	i.proc = proc
 	i.mu.Unlock()
-	i.await("it answers", func() (bool, error) {
+	var end error // there is no use in waiting on
+	err = poll(patience, func() (bool, error) {
 		if proc.gone() {
-			return false, fmt.Errorf("it has ended by itself")
+			end = i.deathOf(proc)
+			return true, nil
 		}
-		// Another server may sit on the port that was free a moment ago.
 		info, err := i.Info("server")
 		if err != nil {
 			return false, err
 		}
 		if info["process_id"] != strconv.Itoa(proc.pid()) {
-			return false, fmt.Errorf("another process listens on its port")
+			end = errPortTaken
+			return true, nil
 		}
 		_, err = i.Do("PING") // LOADING until the data is there
 		return err == nil, err
 	})
+	if err = errors.Join(end, err); err != nil {
+		return fmt.Errorf("redistest: %s at %s does not come up: %w", i.name, i.Addr(), err)
+	}
+	return nil
+}
+
+// deathOf tells why a server ended by itself.
+func (i *Instance) deathOf(proc *process) error {
+	<-proc.exited
+	b, err := os.ReadFile(filepath.Join(i.dir, logName))
+	if err == nil && strings.Contains(string(b), "Address already in use") {
+		return errPortTaken
+	}
+	return errors.Join(errors.New("it has ended by itself"), err)
 }
 
 // Kill ends the server at once, as a crash does.
