@@ -30,6 +30,7 @@ type Store struct {
 	// secret keys deriveTag. It changes only if Redis lost the old one.
 	secret atomic.Pointer[[]byte]
 	dues   *dueQueue
+	tail   *tail
 	// Arguments of every append.
 	maxStreamLength, maxStreamBytes string
 
@@ -84,6 +85,7 @@ func (s *Store) start() error {
 	if err := s.rehearse(s.life); err != nil {
 		return err
 	}
+	s.tail = newTail(s.cfg, s.client)
 	s.running.Go(s.maintain)
 	s.running.Go(s.applyDues)
 	return nil
@@ -94,6 +96,7 @@ func (s *Store) start() error {
 func (s *Store) Close() error {
 	s.closing.Do(func() {
 		s.end()
+		s.tail.close()
 		s.running.Wait()
 		s.client.Close()
 	})
