@@ -26,7 +26,7 @@ type Config struct {
 	IDSecret []byte
 
 	// MaxStreamLength is how many events of a task are retained at least:
-	// the newest. Roughly twice as many may be. Defaults to 1000.
+	// the newest. Up to about twice as many are. Defaults to 1000.
 	MaxStreamLength int
 	// MaxStreamBytes bounds the retained events of a task; the newest batch is
 	// kept whatever its size. Defaults to 8 MiB.

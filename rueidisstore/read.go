@@ -2,6 +2,7 @@ package rueidisstore
 
 import (
 	"context"
+	"strings"
 
 	"github.com/redis/rueidis"
 
@@ -29,7 +30,7 @@ func (s *Store) Read(ctx context.Context, taskID string, after engine.EventID, l
 	answers := s.client.DoMulti(ctx,
 		b().Xrange().Key(log).Start(after.String()).End("+").Count(count).Build(),
 		b().Xrange().Key(log).Start("-").End("+").Count(2).Build(),
-		b().Hmget().Key(s.keys.state(taskID)).Field("ms", "ord").Build(),
+		b().Hget().Key(s.keys.state(taskID)).Field("head").Build(),
 		b().Hget().Key(s.keys.task(taskID)).Field(fieldIncarnation).Build(),
 	)
 	incarnation, err := answers[3].ToString()
@@ -37,7 +38,7 @@ func (s *Store) Read(ctx context.Context, taskID string, after engine.EventID, l
 		return engine.Page{}, errNotFound()
 	}
 	for _, a := range answers {
-		if err := a.Error(); err != nil {
+		if err := a.Error(); err != nil && !rueidis.IsRedisNil(err) {
 			return engine.Page{}, classify("read a log", err)
 		}
 	}
@@ -101,17 +102,19 @@ func readPage(taskID string, after engine.EventID, limit int, answers []rueidis.
 	return p, nil
 }
 
-// readLast reads the newest id from the state; if that is gone, evicted, from
-// what there is of the log.
+// readLast reads the newest id from the state's head; if that is gone, evicted,
+// from what there is of the log.
 func readLast(answer rueidis.RedisResult, oldest []entry) (engine.EventID, error) {
-	fields, err := answer.AsStrSlice()
+	head, err := answer.ToString()
+	if rueidis.IsRedisNil(err) {
+		return oldest[len(oldest)-1].id, nil
+	}
 	if err != nil {
 		return engine.EventID{}, err
 	}
-	if len(fields) != 2 || fields[1] == "" {
-		return oldest[len(oldest)-1].id, nil
-	}
-	return parseID(fields[0] + "-" + fields[1])
+	ms, rest, _ := strings.Cut(head, "-")
+	ordinal, _, _ := strings.Cut(rest, "-")
+	return parseID(ms + "-" + ordinal)
 }
 
 // entry is an entry of a log.
@@ -161,4 +164,3 @@ func readEntry(m rueidis.RedisMessage) (e entry, err error) {
 	e.batch, err = fields[1].ToString()
 	return e, err
 }
-

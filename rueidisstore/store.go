@@ -47,6 +47,11 @@ var (
 	_ engine.ReadinessProbe = (*Store)(nil)
 )
 
+// followSlack is how many entries more than promised a trimmed log keeps, so that
+// a follower which is a few milliseconds behind loses nothing however short the
+// logs are.
+const followSlack = 200
+
 // New connects to Redis and returns a store. It fails if it cannot reach Redis,
 // log in, or run a command that it will need (too old a server, a replica, a
 // missing ACL right), and if the keys under the prefix are of a schema that
@@ -63,7 +68,7 @@ func New(cfg Config) (*Store, error) {
 	}
 	s := &Store{
 		cfg: cfg, keys: newKeyspace(cfg.Prefix), client: client, dues: newDueQueue(),
-		maxStreamLength: strconv.Itoa(cfg.MaxStreamLength), maxStreamBytes: strconv.FormatInt(cfg.MaxStreamBytes, 10),
+		maxStreamLength: strconv.Itoa(cfg.MaxStreamLength + followSlack), maxStreamBytes: strconv.FormatInt(cfg.MaxStreamBytes, 10),
 	}
 	s.life, s.end = context.WithCancel(context.Background())
 	if err := s.start(); err != nil {
