@@ -16,6 +16,7 @@ func FuzzFeed(f *testing.F) {
 	f.Add(join(clientFrame(fin|0x8, closePayload(1001, "bye")), []byte{1, 2, 3}), uint64(4), 0)
 	f.Add([]byte{0x81, 0xfe, 0, 126, 1, 2, 3, 4, 5}, uint64(5), 200)
 	f.Add(clientFrame(fin|0x2, "a"), uint64(6), 1)
+	f.Add(join(clientFrame(fin|0x2, "a"), clientFrame(fin|text, "b"), clientFrame(fin|0x8, closePayload(1000, ""))), uint64(7), 10)
 	f.Fuzz(func(t *testing.T, stream []byte, seed uint64, limit int) {
 		limit %= 1 << 16
 		rng := rand.New(rand.NewPCG(seed, 0))

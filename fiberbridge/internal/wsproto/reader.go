@@ -13,8 +13,12 @@ type Receiver interface {
 	// during the call only.
 	Ping(p []byte)
 	Pong(p []byte)
-	// Close is the peer's close frame; code is 1005 if it gave none.
+	// Close is the peer's close frame; code is 1005 if it gave none. Nothing
+	// follows.
 	Close(code int, reason string)
+	// Violation ends the connection, with the code to close with. Only Close
+	// may follow.
+	Violation(v *CloseError)
 }
 
 // Reader takes a client's bytes as they come, in pieces of any size. It holds
@@ -34,61 +38,85 @@ type Reader struct {
 
 	inPayload bool // the header is done, left bytes of its payload are due
 	final     bool
-	over      bool // an error, a close frame, or Stop
+	deaf      bool // Stop, or a violation: only a close frame counts
+	over      bool // a close frame was read
 	fragments bool // a text message has begun and its last fragment has not
 	opcode    byte
 	key       uint32
-	left      int
+	left      uint64
 
 	message []byte // what is there of a message that did not come in one piece
 	valid   int    // leading bytes of message that are whole, valid runes
 	control []byte // the same of a control frame
 }
 
-// Stop lets Feed ignore everything from now on. A Receiver may call it.
+// Stop lets Feed go over everything but the peer's close frame, which ends a
+// connection at once when ours is under way (RFC 6455 section 7.1.1). A
+// Receiver may call it.
 func (r *Reader) Stop() {
-	r.over = true
+	r.deaf = true
 	r.message, r.control = nil, nil
 }
 
-// Feed parses p, calling to for each message as it is complete. It changes p
-// (payloads are unmasked in place) and keeps nothing of it. A violation ends
-// the connection: it comes back as a *CloseError, with the code to close with.
-// After an error or a close frame further bytes are ignored.
-func (r *Reader) Feed(p []byte, to Receiver) error {
+// Feed parses p, telling to of each message as it is complete. It changes p
+// (payloads are unmasked in place) and keeps nothing of it. After a close
+// frame further bytes are ignored.
+func (r *Reader) Feed(p []byte, to Receiver) {
 	for !r.over {
 		if !r.inPayload {
-			rest, whole, err := r.header(p)
-			if err != nil {
-				r.Stop()
-				return err
-			}
-			if p = rest; !whole {
-				return nil
+			rest, whole, violation := r.header(p)
+			p = rest
+			switch {
+			case violation != nil: // the header is not done yet, and goes on
+				r.fail(violation, to)
+				continue
+			case !whole:
+				return
 			}
 			r.inPayload = true
 		} else if len(p) == 0 {
-			return nil
+			return
 		}
-		n := min(r.left, len(p))
+		n := int(min(r.left, uint64(len(p))))
 		r.key = unmask(p[:n], r.key)
-		r.left -= n
-		if err := r.payload(p[:n], to); err != nil {
-			r.Stop()
-			return err
+		r.left -= uint64(n)
+		if r.left == 0 {
+			r.inPayload = false
+		}
+		if r.deaf {
+			r.goOver(to)
+		} else if violation := r.payload(p[:n], to); violation != nil {
+			r.fail(violation, to)
+			r.goOver(to) // it may have been a close frame
 		}
 		p = p[n:]
 	}
-	return nil
 }
 
-// header gathers and judges a frame header; rest is p without it.
-func (r *Reader) header(p []byte) (rest []byte, whole bool, err error) {
+func (r *Reader) fail(violation *CloseError, to Receiver) {
+	r.Stop()
+	to.Violation(violation)
+}
+
+// goOver notices the end of a close frame, whatever is in it.
+func (r *Reader) goOver(to Receiver) {
+	if r.opcode == opClose && r.left == 0 {
+		r.over = true
+		to.Close(closeNone, "")
+	}
+}
+
+// header gathers a frame header, and judges it unless the Reader is deaf; rest
+// is p without it. After a violation it can be called again for the rest.
+func (r *Reader) header(p []byte) (rest []byte, whole bool, violation *CloseError) {
 	if p = r.gather(p, 2); r.headLen < 2 {
 		return p, false, nil
 	}
-	if err := r.judgeStart(); err != nil {
-		return p, false, err
+	r.final, r.opcode = r.head[0]&finBit != 0, r.head[0]&opcodeBits
+	if !r.deaf {
+		if v := r.judgeStart(); v != nil {
+			return p, false, v
+		}
 	}
 	lengthEnd := uint8(2)
 	switch r.head[1] & lengthBits {
@@ -100,10 +128,17 @@ func (r *Reader) header(p []byte) (rest []byte, whole bool, err error) {
 	if p = r.gather(p, lengthEnd); r.headLen < lengthEnd {
 		return p, false, nil
 	}
-	if err := r.judgeLength(); err != nil {
-		return p, false, err
+	r.left = r.length()
+	if !r.deaf {
+		if v := r.judgeLength(); v != nil {
+			return p, false, v
+		}
 	}
-	if p = r.gather(p, lengthEnd+4); r.headLen < lengthEnd+4 {
+	end := lengthEnd
+	if r.head[1]&maskBit != 0 { // always, unless deaf
+		end += 4
+	}
+	if p = r.gather(p, end); r.headLen < end {
 		return p, false, nil
 	}
 	r.key = binary.LittleEndian.Uint32(r.head[lengthEnd:])
@@ -122,9 +157,8 @@ func (r *Reader) gather(p []byte, want uint8) []byte {
 }
 
 // judgeStart checks a header's first two bytes.
-func (r *Reader) judgeStart() error {
+func (r *Reader) judgeStart() *CloseError {
 	first, second := r.head[0], r.head[1]
-	r.final, r.opcode = first&finBit != 0, first&opcodeBits
 	switch {
 	case first&rsvBits != 0:
 		return violation("reserved bits are set")
@@ -146,28 +180,29 @@ func (r *Reader) judgeStart() error {
 	return nil
 }
 
-// judgeLength reads the payload's length.
-func (r *Reader) judgeLength() error {
-	var length uint64
+// length is the payload's, of a header that has it.
+func (r *Reader) length() uint64 {
 	switch short := r.head[1] & lengthBits; short {
 	case length16:
-		if length = uint64(binary.BigEndian.Uint16(r.head[2:])); length < length16 {
-			return violation("length is not encoded minimally")
-		}
+		return uint64(binary.BigEndian.Uint16(r.head[2:]))
 	case length64:
-		switch length = binary.BigEndian.Uint64(r.head[2:]); {
-		case length > 1<<63-1:
-			return violation("length has its top bit set")
-		case length <= max16:
-			return violation("length is not encoded minimally")
-		}
+		return binary.BigEndian.Uint64(r.head[2:])
 	default:
-		length = uint64(short)
+		return uint64(short)
 	}
-	if r.opcode&controlBit == 0 && length > uint64(r.limit()-len(r.message)) {
+}
+
+// judgeLength checks the payload's length.
+func (r *Reader) judgeLength() *CloseError {
+	short := r.head[1] & lengthBits
+	switch {
+	case r.left > 1<<63-1:
+		return violation("length has its top bit set")
+	case short == length16 && r.left < length16, short == length64 && r.left <= max16:
+		return violation("length is not encoded minimally")
+	case r.opcode&controlBit == 0 && r.left > uint64(r.limit()-len(r.message)):
 		return &CloseError{Code: CloseTooBig, Reason: "message too big"}
 	}
-	r.left = int(length)
 	return nil
 }
 
@@ -180,10 +215,7 @@ func (r *Reader) limit() int {
 
 // payload takes the next unmasked bytes of a frame; left is already without
 // them.
-func (r *Reader) payload(p []byte, to Receiver) error {
-	if r.left == 0 {
-		r.inPayload = false
-	}
+func (r *Reader) payload(p []byte, to Receiver) *CloseError {
 	if r.opcode&controlBit == 0 {
 		return r.textPart(p, to)
 	}
@@ -201,7 +233,7 @@ func (r *Reader) payload(p []byte, to Receiver) error {
 }
 
 // textPart takes the next bytes of a text message.
-func (r *Reader) textPart(p []byte, to Receiver) error {
+func (r *Reader) textPart(p []byte, to Receiver) *CloseError {
 	end := r.left == 0 && r.final
 	r.fragments = !end
 	if end && r.message == nil { // all of it in one piece
@@ -227,7 +259,7 @@ func (r *Reader) textPart(p []byte, to Receiver) error {
 	return nil
 }
 
-func (r *Reader) controlFrame(p []byte, to Receiver) error {
+func (r *Reader) controlFrame(p []byte, to Receiver) *CloseError {
 	switch r.opcode {
 	case opPing:
 		to.Ping(p)
@@ -249,6 +281,7 @@ func (r *Reader) controlFrame(p []byte, to Receiver) error {
 			reason = string(p[2:])
 		}
 		r.Stop()
+		r.over = true
 		to.Close(code, reason)
 	}
 	return nil

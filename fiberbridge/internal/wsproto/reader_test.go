@@ -44,8 +44,8 @@ func TestReader(t *testing.T) {
 		{"close", join(clientFrame(fin|0x8, closePayload(1000, "bye")), clientFrame(fin|text, "late")), []string{`close 1000 "bye"`}},
 		{"close without a code", clientFrame(fin|0x8, ""), []string{`close 1005 ""`}},
 		{"close inside a message", join(clientFrame(text, "a"), clientFrame(fin|0x8, closePayload(4999, ""))), []string{`close 4999 ""`}},
-		{"close of one byte", clientFrame(fin|0x8, "\x03"), []string{"error 1002 close frame of one byte"}},
-		{"close with a reason that is not UTF-8", clientFrame(fin|0x8, closePayload(1000, "\xff")), []string{"error 1007 text is not UTF-8"}},
+		{"close of one byte", clientFrame(fin|0x8, "\x03"), []string{"error 1002 close frame of one byte", `close 1005 ""`}},
+		{"close with a reason that is not UTF-8", clientFrame(fin|0x8, closePayload(1000, "\xff")), []string{"error 1007 text is not UTF-8", `close 1005 ""`}},
 
 		{"not masked", unmasked, []string{"error 1002 frame is not masked"}},
 		{"RSV1", clientFrame(fin|0x40|text, "a"), []string{"error 1002 reserved bits are set"}},
@@ -102,6 +102,33 @@ func TestReader(t *testing.T) {
 	}
 }
 
+// After whatever violation the peer's answering close frame is found, behind
+// what it had sent before it knew.
+func TestCloseAfterAViolation(t *testing.T) {
+	const limit = 300
+	hello := []byte{fin | text, 2, 'h', 'i'} // not masked
+	for _, bad := range [][]byte{
+		hello, clientFrame(fin|0x40|text, "a"), clientFrame(fin|0x3, "abc"), clientFrame(0x9, ""),
+		clientFrame(fin|0x9, strings.Repeat("x", 126)), clientFrame(fin, "a"),
+		join(clientFrame(text, "a"), clientFrame(fin|text, "b")), join([]byte{fin | text, 0x80 | 126, 0, 5}, testKey[:], []byte("12345")),
+		clientFrame(fin|0x2, "a"), clientFrame(fin|text, strings.Repeat("x", 70000)), clientFrame(fin|text, strings.Repeat("x", limit+1)),
+		clientFrame(fin|text, "a\xffb"), join(clientFrame(text, "a\xe2"), clientFrame(0, "!!"), clientFrame(fin, "b")),
+	} {
+		stream := join(bad, clientFrame(fin|text, "more"), clientFrame(fin|0x9, "p"), hello, clientFrame(fin|0x8, closePayload(1000, "bye")), []byte("late"))
+		for name, cut := range map[string]func() int{"whole": whole(), "bytewise": bytewise()} {
+			got := feed(t, limit, stream, cut)
+			if len(got) != 2 || !strings.HasPrefix(got[0], "error 100") || got[1] != `close 1005 ""` {
+				t.Errorf("%.20q %s: %q", bad, name, got)
+			}
+		}
+	}
+	// What cannot be followed is gone over for ever.
+	endless := join([]byte{fin | text, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1, 2, 3, 4}, clientFrame(fin|0x8, ""))
+	if got := feed(t, limit, endless, bytewise()); len(got) != 1 {
+		t.Errorf("%q", got)
+	}
+}
+
 func TestReceivedCloseCodes(t *testing.T) {
 	for code := range 1 << 16 {
 		valid := code >= 1000 && code <= 1003 || code >= 1007 && code <= 1014 || code >= 3000 && code <= 4999
@@ -134,13 +161,11 @@ func (s *stopper) Text(p []byte) {
 func TestStopInsideFeed(t *testing.T) {
 	r := &Reader{}
 	s := &stopper{heard: heard{t: t}, r: r}
-	stream := join(clientFrame(fin|text, "a"), clientFrame(fin|text, "b"), []byte{0xff, 0xff})
+	stream := join(clientFrame(fin|text, "a"), clientFrame(fin|text, "b"), clientFrame(fin|0x8, closePayload(1000, "")), []byte{0xff, 0xff})
 	for range 2 {
-		if err := r.Feed(slices.Clone(stream), s); err != nil {
-			t.Fatal(err)
-		}
+		r.Feed(slices.Clone(stream), s)
 	}
-	if !slices.Equal(s.lines, []string{`text "a"`}) {
+	if !slices.Equal(s.lines, []string{`text "a"`, `close 1005 ""`}) {
 		t.Fatalf("got %q", s.lines)
 	}
 }
@@ -174,6 +199,8 @@ func (ignore) Ping([]byte)       {}
 func (ignore) Pong([]byte)       {}
 func (ignore) Close(int, string) {}
 
+func (ignore) Violation(*CloseError) {}
+
 // A whole message costs no allocation, and an idle Reader holds nothing.
 func TestAllocations(t *testing.T) {
 	frame := clientFrame(fin|text, `{"action":"subscribe","taskId":"0123456789abcdef"}`)
@@ -182,14 +209,12 @@ func TestAllocations(t *testing.T) {
 	var r Reader
 	if n := testing.AllocsPerRun(100, func() {
 		copy(buf, stream)
-		if err := r.Feed(buf, ignore{}); err != nil {
-			t.Fatal(err)
-		}
+		r.Feed(buf, ignore{})
 	}); n != 0 {
 		t.Errorf("a whole message costs %v allocations", n)
 	}
 	for _, b := range stream {
-		_ = r.Feed([]byte{b}, ignore{})
+		r.Feed([]byte{b}, ignore{})
 	}
 	if r.message != nil || r.control != nil {
 		t.Error("an idle Reader holds a buffer")
@@ -210,6 +235,6 @@ func BenchmarkFeed(b *testing.B) {
 	b.SetBytes(int64(len(frame)))
 	for b.Loop() {
 		copy(buf, frame)
-		_ = r.Feed(buf, ignore{})
+		r.Feed(buf, ignore{})
 	}
 }
