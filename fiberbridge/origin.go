@@ -6,6 +6,19 @@ import (
 	"strings"
 )
 
+// originsAllowed is originAllowed for all Origin headers of a request. Browsers
+// send one at most; of several, somebody on the way may have judged another
+// than we would.
+func originsAllowed(origins []string, host string, listed []string) bool {
+	switch len(origins) {
+	case 0:
+		return true
+	case 1:
+		return originAllowed(origins[0], host, listed)
+	}
+	return false
+}
+
 // originAllowed reports whether a page of origin may open a WebSocket on host.
 // No Origin is no browser. Otherwise it must be the same host and port as the
 // client named in its request, or be listed; an opaque origin ("null") is

@@ -15,8 +15,10 @@ import (
 // with a Content-Encoding is refused: unpacking it would get round the host's
 // body limit.
 func contentType(c *fiber.Ctx) (string, map[string]string, error) {
-	if enc := c.Get(fiber.HeaderContentEncoding); enc != "" && !strings.EqualFold(enc, "identity") {
-		return "", nil, engine.NewError(engine.CodeInvalidRequest, "a Content-Encoding is not supported")
+	for _, coding := range headerValues(c, fiber.HeaderContentEncoding) {
+		if coding != "" && !strings.EqualFold(coding, "identity") {
+			return "", nil, engine.NewError(engine.CodeInvalidRequest, "a Content-Encoding is not supported")
+		}
 	}
 	media, params, err := mime.ParseMediaType(string(c.Request().Header.ContentType()))
 	if err != nil {

@@ -20,7 +20,7 @@ import (
 // set on the response, before or after, is in the head. A response that is no
 // longer an empty 200 by then is sent as it is, and no stream begins.
 func (b *Bridge) SSE(c *fiber.Ctx) error {
-	accept := joinHeader(c, fiber.HeaderAccept)
+	accept := strings.Join(headerValues(c, fiber.HeaderAccept), ",")
 	accepted, named := acceptsEventStream(accept)
 
 	auth, err := b.authenticate(c)
@@ -133,22 +133,12 @@ func (b *Bridge) failStream(c *fiber.Ctx, err error, named bool) error {
 // sseCursor finds where the client wants to go on: the Last-Event-ID header if
 // it is not empty, else the lastEventId query.
 func sseCursor(c *fiber.Ctx) (engine.EventID, error) {
-	headers := c.Request().Header.PeekAll("Last-Event-ID")
+	headers := headerValues(c, "Last-Event-ID")
 	if len(headers) > 1 {
 		return engine.EventID{}, engine.NewError(engine.CodeInvalidRequest, "there is more than one Last-Event-ID header")
 	}
 	if len(headers) == 1 && len(headers[0]) > 0 {
-		return engine.ParseCursor(string(headers[0]))
+		return engine.ParseCursor(headers[0])
 	}
 	return engine.ParseCursor(c.Query("lastEventId"))
-}
-
-// joinHeader returns all values of a list header as one list.
-func joinHeader(c *fiber.Ctx, name string) string {
-	values := c.Request().Header.PeekAll(name)
-	all := make([]string, len(values))
-	for i, v := range values {
-		all[i] = string(v)
-	}
-	return strings.Join(all, ",")
 }

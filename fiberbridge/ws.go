@@ -33,6 +33,7 @@ const doorLocal = "taskbridge.door"
 // way: a request without authentication is upgraded and closed with 1008, one
 // that comes while the bridge is full or draining with 1013.
 func (b *Bridge) WebSocket(c *fiber.Ctx) error {
+	normalizeHandshake(c)
 	header := &c.Request().Header
 	if !websocket.IsWebSocketUpgrade(c) || c.Method() != fiber.MethodGet {
 		c.Set(fiber.HeaderUpgrade, "websocket")
@@ -40,15 +41,15 @@ func (b *Bridge) WebSocket(c *fiber.Ctx) error {
 		return b.refuse(c, fiber.StatusUpgradeRequired,
 			engine.NewError(engine.CodeInvalidRequest, "this resource is a WebSocket"))
 	}
-	if string(header.Peek("Sec-WebSocket-Version")) != "13" {
+	if string(header.Peek("Sec-Websocket-Version")) != "13" {
 		c.Set("Sec-WebSocket-Version", "13")
 		return b.refuse(c, fiber.StatusUpgradeRequired,
 			engine.NewError(engine.CodeInvalidRequest, "the WebSocket version must be 13"))
 	}
-	if len(header.Peek("Sec-WebSocket-Key")) == 0 {
+	if len(header.Peek("Sec-Websocket-Key")) == 0 {
 		return b.fail(c, engine.NewError(engine.CodeInvalidRequest, "Sec-WebSocket-Key is missing"))
 	}
-	if !originAllowed(c.Get(fiber.HeaderOrigin), c.Hostname(), b.cfg.WebSocket.Origins) {
+	if !originsAllowed(headerValues(c, fiber.HeaderOrigin), c.Hostname(), b.cfg.WebSocket.Origins) {
 		return b.refuse(c, fiber.StatusForbidden,
 			engine.NewError(engine.CodeInvalidRequest, "the origin may not connect"))
 	}

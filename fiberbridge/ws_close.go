@@ -65,16 +65,21 @@ func (w *wsStream) endFor(reason closingReason, retryAfter time.Duration) {
 // expired ends the socket of a credential that has.
 func (w *wsStream) expired() { w.closeWith(wsproto.CloseUnauthorized, "the credentials have expired") }
 
-// Close is wsproto.Receiver's: the peer's close frame.
+// Close is wsproto.Receiver's: the peer's close frame. It is answered with its
+// own code, unless a frame before it was invalid.
 func (w *wsStream) Close(code int, _ string) {
 	w.mu.Lock()
 	w.closing.got = true
 	done := w.closing.written
 	if !done {
+		reason := ""
 		if code == 1005 { // there was none in the frame, and none may be sent
 			code = wsproto.CloseNormal
 		}
-		w.closeLocked(code, "", farewellTime)
+		if n := len(w.queue); n > 0 && w.queue[n-1].code != 0 {
+			code, reason = w.queue[n-1].code, w.queue[n-1].why
+		}
+		w.closeLocked(code, reason, farewellTime)
 	}
 	w.mu.Unlock()
 	if done {

@@ -1,7 +1,6 @@
 package fiberbridge
 
 import (
-	"errors"
 	"log/slog"
 	"slices"
 	"sync/atomic"
@@ -71,7 +70,7 @@ func (w *wsStream) transport() string { return transportWebSocket }
 // Readable is socket.Handler's.
 func (w *wsStream) Readable(p []byte) {
 	w.heard.Store(int64(w.s.deadlines.now()))
-	err := w.reader.Feed(p, w)
+	w.reader.Feed(p, w)
 	if w.pong != nil {
 		// Of several pings the last may be answered alone (RFC 6455, 5.5.3). A
 		// peer that takes nothing gets no answers to keep.
@@ -79,10 +78,6 @@ func (w *wsStream) Readable(p []byte) {
 			w.outlet.Send(w.pong)
 		}
 		w.pong = nil
-	}
-	var violation *wsproto.CloseError
-	if errors.As(err, &violation) {
-		w.push(wsItem{code: violation.Code, why: violation.Reason})
 	}
 }
 
@@ -99,6 +94,11 @@ func (w *wsStream) Text(p []byte) {
 
 // Ping is wsproto.Receiver's.
 func (w *wsStream) Ping(p []byte) { w.pong = wsproto.AppendPong(nil, p) }
+
+// Violation is wsproto.Receiver's.
+func (w *wsStream) Violation(v *wsproto.CloseError) {
+	w.push(wsItem{code: v.Code, why: v.Reason})
+}
 
 // Pong is wsproto.Receiver's; Readable has noted the sign of life.
 func (w *wsStream) Pong([]byte) {}

@@ -28,15 +28,17 @@ func (w *wsStream) command(ctx context.Context) (more bool) {
 		return w.nextLocked()
 	}
 	item := w.queue[0]
+	if item.code != 0 {
+		defer w.mu.Unlock()
+		w.closeLocked(item.code, item.why, farewellTime)
+		return w.nextLocked()
+	}
 	w.queue = w.queue[1:]
 	w.mu.Unlock()
 
-	switch {
-	case item.code != 0:
-		w.closeWith(item.code, item.why)
-	case item.cmd.action == actionSubscribe:
+	if item.cmd.action == actionSubscribe {
 		w.subscribe(ctx, item.cmd)
-	default:
+	} else {
 		w.unsubscribe(item.cmd.taskID)
 	}
 	w.mu.Lock()

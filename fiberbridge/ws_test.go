@@ -270,6 +270,9 @@ func TestWSUpgradeRefusals(t *testing.T) {
 		{"listed origin", append(slices.Clone(upgrade), "Origin: https://app.example.com"), 101},
 		{"same origin", append(slices.Clone(upgrade), "Origin: http://"+h.addr), 101},
 		{"no origin", upgrade, 101},
+		{"two origins", append(slices.Clone(upgrade), "Origin: http://"+h.addr, "Origin: https://evil.example.com"), 403},
+		{"one origin twice", append(slices.Clone(upgrade), "Origin: http://"+h.addr, "Origin: http://"+h.addr), 403},
+		{"an empty origin first", append(slices.Clone(upgrade), "Origin:", "Origin: https://evil.example.com"), 403},
 		{"behind a proxy", append(slices.Clone(upgrade), "Origin: https://front.example.com", "X-Forwarded-Host: front.example.com"), 101},
 	} {
 		c := h.get(t, wsPath, tc.lines...)
