@@ -40,9 +40,9 @@ func parseSettings(args []string, getenv func(string) string, usage io.Writer) (
 	fs.SetOutput(io.Discard) // errors are returned; usage is printed below
 
 	fs.StringVar(&s.addr, "addr", "127.0.0.1:8080", "listen on this `host:port`; port 0 picks a free one")
-	fs.StringVar(&s.redis, "redis", "", "a redis:// `URL`; empty: the embedded store")
+	fs.StringVar(&s.redis, "redis", "", "a redis:// or rediss:// `URL`, comma-separated addresses of a Cluster, or redis+sentinel://host:port,host:port/master; empty: the embedded store")
 	fs.StringVar(&s.redisPrefix, "redis-prefix", "taskbridge", "`prefix` of every Redis key")
-	fs.StringVar(&s.uploadDir, "upload-dir", "", "keep attachments in this `directory`; empty: in memory")
+	fs.StringVar(&s.uploadDir, "upload-dir", "", "keep attachments in this `directory`; empty: in memory, where other hosts on the same Redis cannot read them")
 	fs.DurationVar(&s.heartbeat, "heartbeat", 0, "heartbeat `interval` of SSE and WebSocket; 0: the library's defaults")
 	fs.DurationVar(&s.flush, "flush", 0, "shortest `time` between two writes to one busy subscriber; 0: each event at once (default: the library's)")
 	fs.DurationVar(&s.drain, "drain", 10*time.Second, "how long SIGTERM may take, a `duration`")
@@ -133,8 +133,9 @@ func (s settings) validate() error {
 		return errors.New("-addr (ADDR) must not be empty")
 	}
 	if s.redis != "" {
-		// The value may hold a password: it is not repeated.
-		return errors.New("-redis (REDIS_URL) is set, but this build has no Redis store: leave it empty to use the embedded store")
+		if _, err := redisOption(s.redis); err != nil {
+			return err
+		}
 	}
 	return nil
 }

@@ -87,8 +87,8 @@ func TestBadSettingsAreNamed(t *testing.T) {
 		{args: []string{"-addr", ""}, naming: []string{"-addr"}},
 		{args: []string{"-port", "80"}, naming: []string{"-port"}},
 		{args: []string{"serve"}, naming: []string{"serve", "unexpected"}},
-		{args: []string{"-redis", "redis://:secret@localhost"}, naming: []string{"-redis", "REDIS_URL", "no Redis store"}},
-		{env: "REDIS_URL=redis://:secret@localhost", naming: []string{"-redis", "REDIS_URL", "no Redis store"}},
+		{args: []string{"-redis", "http://:secret@localhost"}, naming: []string{"-redis", "REDIS_URL", "redis://"}},
+		{env: "REDIS_URL=redis+sentinel://:secret@localhost", naming: []string{"-redis", "REDIS_URL", "master"}},
 		{env: "MAX_STREAMS=many", naming: []string{"MAX_STREAMS", "many"}},
 		{env: "STREAM_TTL=-1m", naming: []string{"STREAM_TTL", "negative"}},
 	} {

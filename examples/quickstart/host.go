@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 
 	"github.com/gofiber/fiber/v2"
@@ -89,7 +90,21 @@ func newHost(s settings, logger *slog.Logger) (*host, error) {
 	return &host{app: app, bridge: bridge}, nil
 }
 
-func newStore(s settings, logger *slog.Logger) (*memstore.Store, error) {
+// store is what a host keeps its tasks in, and has to close if the engine
+// does not come to be.
+type store interface {
+	engine.Store
+	io.Closer
+}
+
+func newStore(s settings, logger *slog.Logger) (store, error) {
+	if s.redis != "" {
+		return newRedisStore(s, logger)
+	}
+	return newMemoryStore(s, logger)
+}
+
+func newMemoryStore(s settings, logger *slog.Logger) (*memstore.Store, error) {
 	cfg := memstore.Config{
 		MaxStreamLength: s.maxStreamLength,
 		StreamTTL:       s.streamTTL,

@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
-	"syscall"
 	"testing"
 )
 
@@ -49,8 +48,6 @@ func startProcess(dir, binary string, args ...string) (*process, error) {
 }
 
 func (p *process) pid() int { return p.cmd.Process.Pid }
-
-func (p *process) signal(s syscall.Signal) error { return p.cmd.Process.Signal(s) }
 
 // kill ends the process, also one that is paused, and waits for its end.
 func (p *process) kill() {

@@ -1,7 +1,13 @@
-//go:build unix && !linux
+//go:build !unix
 
 package redistest
 
-import "syscall"
+import (
+	"errors"
+	"syscall"
+)
 
-func dieWithParent() *syscall.SysProcAttr { return &syscall.SysProcAttr{Setpgid: true} }
+func dieWithParent() *syscall.SysProcAttr { return nil }
+
+func (p *process) pause() error  { return errors.ErrUnsupported }
+func (p *process) resume() error { return errors.ErrUnsupported }

@@ -10,7 +10,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 )
@@ -181,15 +180,18 @@ func (i *Instance) Restart() {
 }
 
 // Pause stops the process: it keeps its connections and answers nobody.
-func (i *Instance) Pause() { i.signal(syscall.SIGSTOP) }
+func (i *Instance) Pause() {
+	i.t.Helper()
+	if err := i.running().pause(); err != nil {
+		i.t.Errorf("redistest: pause %s: %v", i.name, err)
+	}
+}
 
 // Resume ends a Pause.
-func (i *Instance) Resume() { i.signal(syscall.SIGCONT) }
-
-func (i *Instance) signal(s syscall.Signal) {
+func (i *Instance) Resume() {
 	i.t.Helper()
-	if err := i.running().signal(s); err != nil {
-		i.t.Errorf("redistest: signal %s: %v", i.name, err)
+	if err := i.running().resume(); err != nil {
+		i.t.Errorf("redistest: resume %s: %v", i.name, err)
 	}
 }
 
