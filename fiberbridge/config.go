@@ -115,7 +115,9 @@ type StreamsConfig struct {
 
 // UploadConfig bounds the files of a multipart create. Fiber's BodyLimit, 4 MiB
 // unless the host says otherwise, bounds the whole body before that. Files are
-// kept in the client's order, those under "attachment" before those under
+// kept in the client's order; where Fiber parses forms before any handler sees
+// them (fiber.Config.DisablePreParseMultipartForm is false), the order between
+// the two names is lost, and those under "attachment" come before those under
 // "attachments".
 type UploadConfig struct {
 	// MaxFiles per request. Defaults to 10.

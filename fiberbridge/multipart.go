@@ -1,10 +1,12 @@
 package fiberbridge
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
 	"mime/multipart"
+	"net/textproto"
 	"slices"
 	"strings"
 	"unicode/utf8"
@@ -14,68 +16,182 @@ import (
 	"github.com/taskbridge/taskbridge-fiber/engine"
 )
 
-// fileFields are the names under which files are taken, in the order in which
-// they are kept. A parsed form has lost the order between the two names; under
-// each the client's order is kept.
+// fileFields are the names under which files are taken.
 var fileFields = []string{"attachment", "attachments"}
 
-// formMemory is how much of a streamed form's files stays in memory; the rest
-// goes to temporary files.
-const formMemory = 1 << 20
-
-// formFieldBytes is what the fields and headers of a streamed form may take
-// beside its files.
-const formFieldBytes = 8 << 20
-
-// formEpilogueBytes is what may follow a form's last boundary, to no purpose.
-const formEpilogueBytes = 4 << 10
+const (
+	// formMemory is how much of a streamed form's files stays in memory; the
+	// rest goes to a temporary file.
+	formMemory = 1 << 20
+	// formFieldBytes is what our fields of a form may take together, and what a
+	// streamed form may take beside its files.
+	formFieldBytes = 8 << 20
+	// formParts bounds the parts of a form, ours or not.
+	formParts = 1000
+	// formEpilogueBytes is what may follow a form's last boundary, to no purpose.
+	formEpilogueBytes = 4 << 10
+	// formNameBytes bounds a file's name and its content type.
+	formNameBytes = 1 << 10
+)
 
 // createForm reads a create request's multipart form. done gives back what the
 // form holds; it is never nil, and the request's files are gone after it.
 func (b *Bridge) createForm(c *fiber.Ctx, boundary string) (req engine.CreateRequest, done func(), err error) {
-	form, done, err := b.readForm(c, boundary)
-	if err != nil {
+	f := &createParts{limits: b.cfg.Uploads, values: map[string][]string{}, count: map[string]int{}}
+	done = func() {
+		if err := f.spool.close(); err != nil {
+			b.cfg.Logger.WarnContext(c.UserContext(), "the temporary file of an upload was left behind", "error", err)
+		}
+	}
+	if err := f.read(c, boundary); err != nil {
 		return req, done, err
 	}
-	if req, err = parseForm(form.Value); err != nil {
+	if req, err = parseForm(f.values); err != nil {
 		return req, done, err
 	}
-	req.Files, err = formFiles(form, b.cfg.Uploads)
+	req.Files, err = f.files, f.wrong.err(engine.CodeUploadValidation)
 	return req, done, err
 }
 
-// readForm parses the form, wherever Fiber has put it: parsed already, in
-// memory, or still to come.
-func (b *Bridge) readForm(c *fiber.Ctx, boundary string) (*multipart.Form, func(), error) {
-	if !c.Request().IsBodyStream() {
-		form, err := c.Request().MultipartForm()
+// createParts gathers the parts of a create request's form.
+type createParts struct {
+	limits UploadConfig
+	spool  spool
+
+	values map[string][]string
+	text   int64          // bytes of values
+	count  map[string]int // files by field, for messages
+	files  []engine.File
+	total  int64 // bytes of files
+	wrong  fieldErrors
+}
+
+// read finds the form, wherever Fiber has put it: parsed already, in memory,
+// or still to come.
+func (f *createParts) read(c *fiber.Ctx, boundary string) error {
+	request := c.Request()
+	switch {
+	case boundary == "":
+		return malformedForm(nil)
+	case request.IsBodyStream():
+		limited := &io.LimitedReader{R: c.Context().RequestBodyStream(), N: f.limits.MaxTotalBytes + formFieldBytes}
+		f.spool.memory = formMemory
+		if err := f.parse(multipart.NewReader(limited, boundary)); err != nil {
+			if limited.N <= 0 {
+				err = errUploadTotal(f.limits)
+			}
+			return err
+		}
+		// A form ends before its body does: with chunks, at least one is left.
+		if !skipBody(c, formEpilogueBytes) {
+			c.Context().SetConnectionClose()
+		}
+		return nil
+	case request.Header.ContentLength() > 0 && !c.App().Server().DisablePreParseMultipartForm:
+		form, err := request.MultipartForm()
 		if err != nil {
-			return nil, func() {}, malformedForm(err)
+			return malformedForm(err)
 		}
-		// fasthttp removes the files of its own form when the request is over.
-		return form, func() {}, nil
+		return f.parsed(form)
 	}
-	if boundary == "" {
-		return nil, func() {}, malformedForm(nil)
+	body := request.Body()
+	f.spool.memory = int64(len(body)) // it is there already
+	return f.parse(multipart.NewReader(bytes.NewReader(body), boundary))
+}
+
+// parsed takes what fasthttp has parsed, and will give back. The order between
+// fields is lost: files under the first name come first.
+func (f *createParts) parsed(form *multipart.Form) error {
+	f.values = form.Value
+	for _, field := range fileFields {
+		for _, h := range form.File[field] {
+			open := func() (io.ReadCloser, error) { return h.Open() }
+			if err := f.file(field, h.Filename, h.Header, h.Size, open); err != nil {
+				return err
+			}
+		}
 	}
-	limited := &io.LimitedReader{R: c.Context().RequestBodyStream(), N: b.cfg.Uploads.MaxTotalBytes + formFieldBytes}
-	form, err := multipart.NewReader(limited, boundary).ReadForm(formMemory)
+	return nil
+}
+
+// parse reads a form part by part, in the client's order.
+func (f *createParts) parse(form *multipart.Reader) error {
+	for range formParts {
+		p, err := form.NextPart()
+		if err == io.EOF { //nolint:errorlint // a broken form wraps it
+			return nil
+		}
+		if err != nil {
+			return malformedForm(err)
+		}
+		field, name := p.FormName(), p.FileName()
+		if name == "" {
+			err = f.value(field, p)
+		} else if slices.Contains(fileFields, field) {
+			var size int64
+			var open func() (io.ReadCloser, error)
+			// One byte more tells that there is too much.
+			most := min(f.limits.MaxFileBytes, f.limits.MaxTotalBytes-f.total) + 1
+			if len(f.files) >= f.limits.MaxFiles {
+				most = 0 // refused anyway
+			}
+			if size, open, err = f.spool.add(io.LimitReader(p, most)); err == nil {
+				err = f.file(field, name, p.Header, size, open)
+			}
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return engine.NewError(engine.CodeInvalidRequest, "the form has too many parts")
+}
+
+// value takes a field that is ours.
+func (f *createParts) value(field string, r io.Reader) error {
+	switch field {
+	case fieldClientRequestID, fieldTaskType, fieldInput, fieldMetadata, fileFields[0], fileFields[1]:
+	default:
+		return nil
+	}
+	var text strings.Builder
+	n, err := io.Copy(&text, io.LimitReader(r, formFieldBytes-f.text+1))
 	if err != nil {
-		err = malformedForm(err)
-		if limited.N <= 0 {
-			err = errUploadTotal(b.cfg.Uploads)
-		}
-		return nil, func() {}, err
+		return malformedForm(err)
 	}
-	// A form ends before its body does: with chunks, at least one is left.
-	if !skipBody(c, formEpilogueBytes) {
-		c.Context().SetConnectionClose()
+	if f.text += n; f.text > formFieldBytes {
+		return malformedForm(multipart.ErrMessageTooLarge)
 	}
-	return form, func() {
-		if err := form.RemoveAll(); err != nil {
-			b.cfg.Logger.WarnContext(c.UserContext(), "temporary files of an upload were left behind", "error", err)
+	f.values[field] = append(f.values[field], text.String())
+	return nil
+}
+
+// file takes a file and holds it to the limits.
+func (f *createParts) file(field, name string, header textproto.MIMEHeader, size int64, open func() (io.ReadCloser, error)) error {
+	at := fmt.Sprintf("%s[%d]", field, f.count[field])
+	f.count[field]++
+	if len(f.files) >= f.limits.MaxFiles {
+		if len(f.files) == f.limits.MaxFiles {
+			f.wrong.add(fileFields[1], "are more than %d files", f.limits.MaxFiles)
+			f.files = append(f.files, engine.File{}) // told once
 		}
-	}, nil
+		return nil
+	}
+	if f.total += size; f.total > f.limits.MaxTotalBytes {
+		return errUploadTotal(f.limits)
+	}
+	contentType := header.Get(fiber.HeaderContentType)
+	switch {
+	case size > f.limits.MaxFileBytes:
+		f.wrong.add(at, "is larger than %d bytes", f.limits.MaxFileBytes)
+	case !utf8.ValidString(name) || strings.ContainsFunc(name, isControl):
+		f.wrong.add(at, "has a name that is not text")
+	case len(name) > formNameBytes || len(contentType) > formNameBytes:
+		f.wrong.add(at, "has a name or type of more than %d bytes", formNameBytes)
+	}
+	f.files = append(f.files, engine.File{
+		Name: strings.Clone(name), ContentType: strings.Clone(contentType), Size: size, Open: open,
+	})
+	return nil
 }
 
 func malformedForm(cause error) error {
@@ -138,40 +254,6 @@ func parseForm(values map[string][]string) (engine.CreateRequest, error) {
 		}
 	}
 	return req, wrong.err(engine.CodeInvalidRequest)
-}
-
-// formFiles takes the files of a form and holds them to the limits.
-func formFiles(form *multipart.Form, limits UploadConfig) ([]engine.File, error) {
-	var wrong fieldErrors
-	var files []engine.File
-	var total int64
-	for _, field := range fileFields {
-		for i, h := range form.File[field] {
-			at := fmt.Sprintf("%s[%d]", field, i)
-			switch total += h.Size; {
-			case h.Size > limits.MaxFileBytes:
-				wrong.add(at, "is larger than %d bytes", limits.MaxFileBytes)
-			case !utf8.ValidString(h.Filename) || strings.ContainsFunc(h.Filename, isControl):
-				wrong.add(at, "has a name that is not text")
-			}
-			files = append(files, engine.File{
-				Name:        strings.Clone(h.Filename),
-				ContentType: strings.Clone(h.Header.Get(fiber.HeaderContentType)),
-				Size:        h.Size,
-				Open:        func() (io.ReadCloser, error) { return h.Open() },
-			})
-		}
-	}
-	if len(files) > limits.MaxFiles {
-		wrong.add(fileFields[1], "are more than %d files", limits.MaxFiles)
-	}
-	if total > limits.MaxTotalBytes {
-		return nil, errUploadTotal(limits)
-	}
-	if err := wrong.err(engine.CodeUploadValidation); err != nil {
-		return nil, err
-	}
-	return files, nil
 }
 
 func isControl(r rune) bool { return r < ' ' || r == 0x7f }
