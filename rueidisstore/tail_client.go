@@ -10,7 +10,7 @@ import (
 )
 
 // retryTracking is how often a server that could not track is asked again.
-const retryTracking = 30 * time.Second
+var retryTracking = 30 * time.Second
 
 // dial makes the client that the node is read with.
 func (n *node) dial() error {
