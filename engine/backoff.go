@@ -22,10 +22,17 @@ func (b *backoff) next(limit time.Duration) time.Duration {
 
 // nextWithin pauses, or until ctx ends.
 func (b *backoff) nextWithin(ctx context.Context, limit time.Duration) {
-	t := time.NewTimer(b.next(limit))
+	sleep(ctx, b.next(limit))
+}
+
+// sleep is false if ctx ended before the pause did.
+func sleep(ctx context.Context, pause time.Duration) bool {
+	t := time.NewTimer(pause)
 	defer t.Stop()
 	select {
 	case <-t.C:
+		return ctx.Err() == nil
 	case <-ctx.Done():
+		return false
 	}
 }

@@ -29,6 +29,7 @@ type Config struct {
 
 	Limits   Limits
 	Emit     EmitConfig
+	Lease    LeaseConfig
 	Delivery fanout.Config
 
 	// Readiness lists the host's own probes beside those that Store and

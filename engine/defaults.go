@@ -12,6 +12,9 @@ import (
 // what the payload is wrapped in.
 const maxNesting = 5000
 
+// minLeaseTTL is about what a few round trips take on a bad day.
+const minLeaseTTL = 100 * time.Millisecond
+
 // minPayloadBytes is what any event of the protocol's own needs.
 const minPayloadBytes = 1024
 
@@ -24,6 +27,7 @@ func (c Config) withDefaults() Config {
 	}
 	c.Limits = c.Limits.withDefaults()
 	c.Emit = c.Emit.withDefaults()
+	c.Lease.TTL = cmp.Or(c.Lease.TTL, 30*time.Second)
 	c.Logger = cmp.Or(c.Logger, slog.Default())
 	c.Delivery.Logger = cmp.Or(c.Delivery.Logger, c.Logger)
 	if c.Metrics == nil {
@@ -68,6 +72,7 @@ func (c Config) validate() error {
 		{"Emit.RollUp", int64(c.Emit.RollUp), 1, 0},
 		{"Emit.RollUpBytes", int64(c.Emit.RollUpBytes), 1, 0},
 		{"Emit.Retry", int64(c.Emit.Retry), 1, 0},
+		{"Lease.TTL", int64(c.Lease.TTL), int64(minLeaseTTL), 0},
 	} {
 		switch {
 		case f.got < 0:

@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"log/slog"
 	"strconv"
 	"time"
@@ -14,6 +15,7 @@ import (
 type Emitter struct {
 	store   Store
 	signals Signals // nil if the store has none
+	holds   *holds  // nil if the store has no Leases
 	limits  Limits
 	emit    EmitConfig
 	metrics MetricsSink
@@ -22,6 +24,8 @@ type Emitter struct {
 	// work counts the goroutines that append. Each exists only while it has
 	// something to store.
 	work gate
+	// keep counts the goroutines that keep leases and look for lost workers.
+	keep gate
 	// life ends when the engine gives up waiting for them: the appends of a run
 	// belong to many callers, so no caller's context can be theirs.
 	life context.Context
@@ -35,14 +39,19 @@ func newEmitter(cfg Config) *Emitter {
 	}
 	m.signals, _ = cfg.Store.(Signals)
 	m.life, m.end = context.WithCancel(context.Background())
+	if leases, ok := cfg.Store.(Leases); ok {
+		m.holds = newHolds(leases, cfg, m.life, &m.keep)
+	}
 	return m
 }
 
 // Open returns a Run for a task that this process works on. Its context ends
-// when ctx does or when somebody, on any node, asks for cancellation. Close it.
+// when ctx does, when somebody, on any node, asks for cancellation, or when the
+// task is taken for lost and given to another (ErrLeaseLost). Close it.
 //
-// A task that is over is refused with TASK_ALREADY_TERMINAL. While the store is
-// unavailable Open waits for it, up to EmitConfig.Retry.
+// A task that is over is refused with TASK_ALREADY_TERMINAL, one that another
+// process works on with TASK_CONFLICT (on a store that has Leases). While the
+// store is unavailable Open waits for it, up to EmitConfig.Retry.
 func (m *Emitter) Open(ctx context.Context, task Task) (*Run, error) {
 	if !validTaskID(task.ID) {
 		return nil, errTaskNotFound
@@ -59,14 +68,20 @@ func (m *Emitter) Open(ctx context.Context, task Task) (*Run, error) {
 	if task.CancelRequested {
 		cancelled(task.CancelReason)
 	}
+	var err error
+	if r.hold, err = m.holds.take(ctx, r); err != nil {
+		r.cancel(err)
+		return nil, err
+	}
 	if m.signals == nil {
 		return r, nil
 	}
-	err := m.retry(ctx, "listen for a task's cancellation", task.ID, func() (err error) {
+	err = m.retry(ctx, "listen for a task's cancellation", task.ID, func() (err error) {
 		r.unlisten, err = m.signals.Listen(ctx, task.ID, cancelled)
 		return err
 	})
 	if err != nil {
+		_ = m.holds.leave(ctx, r.hold, r, false)
 		r.cancel(err)
 		return nil, err
 	}
@@ -120,14 +135,15 @@ func (m *Emitter) draft(p Payload) (Draft, error) {
 }
 
 // shutdown waits for the appends that are under way. At ctx's end it cuts them
-// off; a further call waits for what that leaves.
+// off; a further call waits for what that leaves. Leases are kept until then;
+// what is still held runs out, for others to find.
 func (m *Emitter) shutdown(ctx context.Context) error {
 	err := m.work.wait(ctx)
 	if err != nil {
 		m.logger.WarnContext(ctx, "appends are cut off by the shutdown")
 	}
 	m.end()
-	return err
+	return errors.Join(err, m.keep.wait(ctx))
 }
 
 var errShutDown = NewError(CodeServerDraining, "the engine is shut down")

@@ -29,7 +29,8 @@ type Engine struct {
 	storeClosed  bool
 }
 
-// New checks cfg and returns an engine. An error names the field of Config.
+// New checks cfg and returns an engine. An error names the field of Config. On a
+// store with Leases the engine begins to look for lost workers; Shutdown ends it.
 func New(cfg Config) (*Engine, error) {
 	cfg = cfg.withDefaults()
 	if err := cfg.validate(); err != nil {
@@ -44,6 +45,9 @@ func New(cfg Config) (*Engine, error) {
 	}
 	if cfg.Executor != nil {
 		cfg.Executor.Bind(e.emitter)
+	}
+	if e.emitter.holds != nil && e.emitter.keep.enter() {
+		go e.emitter.reap()
 	}
 	return e, nil
 }

@@ -40,6 +40,8 @@ func (r *Run) refusal(t EventType) error {
 		return errAlreadyTerminal
 	case r.closed:
 		return errRunClosed
+	case r.superseded:
+		return ErrLeaseLost
 	case t == TypeFailed || t == TypeCancelled:
 		return nil // the task must be able to end
 	}
@@ -114,17 +116,31 @@ func (r *Run) run() {
 			return
 		}
 		r.pipe.appends++
-		a := Append{TaskID: r.task.ID, Token: batchToken(r.token, r.pipe.appends), Events: drafts}
+		a := Append{TaskID: r.task.ID, Token: batchToken(r.token, r.pipe.appends), Fence: r.hold.appendFence(), Events: drafts}
 		r.mu.Unlock()
 
 		var err error
 		if len(drafts) > 0 {
 			err = r.em.append(r.em.life, a)
+			r.learn(drafts, err)
 		}
 
 		r.mu.Lock()
 		r.settle(batch, err)
 		r.mu.Unlock()
+	}
+}
+
+// learn draws from the answer to an append what it says about the lease. r.mu is
+// not held: a lost lease is every run's of the task.
+func (r *Run) learn(drafts []Draft, err error) {
+	switch code := CodeOf(err); {
+	case r.hold == nil:
+	case code == CodeTaskConflict:
+		r.em.holds.lost(r.hold)
+		r.supersede() // also if it was closed before
+	case code == CodeTaskAlreadyTerminal, err == nil && drafts[len(drafts)-1].Type.Terminal():
+		r.em.holds.ended(r.hold)
 	}
 }
 

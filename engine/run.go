@@ -17,7 +17,8 @@ import (
 // comes back from every later durable call, from Flush and from Close, and
 // nothing after it is stored, except the TASK_FAILED or TASK_CANCELLED that
 // ends the task. After a terminal event the run is closed: every further event
-// is refused with TASK_ALREADY_TERMINAL.
+// is refused with TASK_ALREADY_TERMINAL. A run whose task was given to another
+// worker (ErrLeaseLost) stores nothing any more.
 //
 // A durable call whose ctx ends first returns context.Cause(ctx); its event may
 // still be stored.
@@ -25,6 +26,7 @@ type Run struct {
 	em    *Emitter
 	task  Task
 	token string // names this run's appends
+	hold  *hold  // nil if the store has no Leases
 
 	ctx    context.Context // of the handler, see Context
 	cancel context.CancelCauseFunc
@@ -39,6 +41,8 @@ type Run struct {
 	// ours because of another's.
 	over   bool
 	closed bool
+	// superseded: the task is another worker's now.
+	superseded bool
 }
 
 var (
@@ -50,8 +54,8 @@ var (
 func (r *Run) Task() Task { return r.task }
 
 // Context ends when cancellation is requested (context.Cause is then a
-// *CancelRequested), or when the context that the run was opened with does, or
-// with Close.
+// *CancelRequested), when the task's lease is lost (ErrLeaseLost), when the
+// context that the run was opened with does, or with Close.
 func (r *Run) Context() context.Context { return r.ctx }
 
 // Emit stores one event and returns when it is durable. A payload that does
@@ -185,6 +189,10 @@ func (r *Run) Suspend(ctx context.Context, s Suspended) error {
 // Close flushes what is streamed and gives back what the run holds. It does
 // not end the task. It may be called again. If ctx ends first, storing goes on
 // in the background until the engine is shut down.
+//
+// After a Close without an error another process may open the task; no lease is
+// held then, so nobody notices if none does. After one with an error the lease
+// runs out, and an open task is failed as one whose worker was lost.
 func (r *Run) Close(ctx context.Context) error {
 	r.mu.Lock()
 	r.endText()
@@ -196,7 +204,21 @@ func (r *Run) Close(ctx context.Context) error {
 		unlisten()
 	}
 	defer r.cancel(errRunClosed)
-	return r.Flush(ctx)
+	err := r.Flush(ctx)
+	if e := r.em.holds.leave(ctx, r.hold, r, err == nil && ctx.Err() == nil); err == nil {
+		err = e
+	}
+	return err
+}
+
+// supersede ends the run because its task was given to another worker.
+func (r *Run) supersede() {
+	r.mu.Lock()
+	r.superseded = true
+	r.lose(ErrLeaseLost)
+	r.drop(ErrLeaseLost, func(item) bool { return true })
+	r.mu.Unlock()
+	r.cancel(ErrLeaseLost)
 }
 
 // CancelRequested is the cause of a Run's context after a cancel request.

@@ -9,7 +9,7 @@ import (
 // change of status and the event that tells of it are one atomic step; see
 // docs/adr/0001-one-store.md.
 //
-// What else a store can do is looked for once, in New: [Signals],
+// What else a store can do is looked for once, in New: [Signals], [Leases],
 // [AttachmentStore], [ReadinessProbe] and io.Closer.
 //
 // Every method may be called concurrently. Errors are *Error: TASK_NOT_FOUND
@@ -68,6 +68,8 @@ type EventStore interface {
 	// the first one's ids and writes nothing, also after the task is over.
 	// After a terminal event every other append fails with
 	// TASK_ALREADY_TERMINAL. A terminal event may only be the last of a batch.
+	// A store that has Leases then refuses an append whose Fence is not zero
+	// with TASK_CONFLICT if the lease was acquired with a higher one since.
 	Append(ctx context.Context, a Append) ([]EventID, error)
 
 	// Read returns up to limit events (at least 1) that lie after the cursor,
@@ -90,7 +92,10 @@ type EventStore interface {
 type Append struct {
 	TaskID string
 	// Token makes a repeat of the same batch harmless. Not empty.
-	Token  string
+	Token string
+	// Fence is what Leases.Acquire gave whoever appends. Zero is an append that
+	// needs no lease. A store without Leases ignores it.
+	Fence  uint64
 	Events []Draft
 }
 

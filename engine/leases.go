@@ -1,0 +1,65 @@
+package engine
+
+import (
+	"context"
+	"time"
+)
+
+// Leases is the power of a store that outlives its processes: whoever works on
+// a task holds a lease of it, so that a worker that died is noticed, and one
+// that was taken for dead can write no more. New looks for it once. A store
+// without it is one process's, whose tasks end with it.
+//
+// Time is the store's: no process's clock makes a lease longer or shorter. A
+// lease ends with its task: Append of a terminal event releases it, whoever
+// appends. See docs/adr/0007-leases.md.
+//
+// Every method may be called concurrently; errors are those of [Store].
+type Leases interface {
+	// Acquire makes holder the holder of an open task, for ttl, and returns
+	// the fence for its appends (Append.Fence). A fence grows with every change
+	// of holder; the holder of a lease that acquires it again, even one that
+	// ran out, keeps its fence and gets a new ttl. TASK_CONFLICT while another
+	// holder's lease lives, TASK_ALREADY_TERMINAL if the task is over.
+	Acquire(ctx context.Context, taskID, holder string, ttl time.Duration) (fence uint64, err error)
+
+	// Renew gives all these leases of one holder a new ttl, in one round trip
+	// or few. It is to be called at least every third of ttl. A lease that ran
+	// out and that nobody else acquired is renewed like any other. lost are
+	// those that are not holder's any more: another acquired them, or they were
+	// released, or the task is over or gone. After an error some may have been
+	// renewed, and lost is not all.
+	Renew(ctx context.Context, holder string, taskIDs []string, ttl time.Duration) (lost []string, err error)
+
+	// Release gives a lease back; one that is not holder's is left alone.
+	Release(ctx context.Context, taskID, holder string) error
+
+	// Orphans gives up to limit open tasks whose lease ran out. Before it
+	// names one it has seen the lease overdue and then left its holder a third
+	// of the ttl to renew it, so that neither an outage of the store nor a jump
+	// of its clock makes orphans of tasks that are being worked on. What one
+	// caller was given, no other gets for some seconds; then it is offered
+	// again, until it is acquired or ended. Tasks that nobody ever acquired,
+	// or whose lease was released, are no orphans. It looks at what is due, not
+	// at all tasks, and is made to be called every few seconds on every node.
+	Orphans(ctx context.Context, limit int) (taskIDs []string, err error)
+}
+
+// LeaseConfig tunes how tasks are held and lost workers noticed, on a store
+// that has Leases.
+type LeaseConfig struct {
+	// TTL is how long a worker may be silent. A task whose process died is
+	// failed with code WORKER_LOST within four thirds of it; a process that
+	// was paused or cut off for longer loses its tasks. Renewals go out every
+	// third of it. Defaults to 30s, at least 100ms.
+	TTL time.Duration
+}
+
+// CodeWorkerLost is the code of the TASK_FAILED that ends a task whose worker
+// died, or was silent for longer than LeaseConfig.TTL.
+const CodeWorkerLost = "WORKER_LOST"
+
+// ErrLeaseLost is the cause of a run's context, and what its events are refused
+// with, after another holder acquired the task's lease: the process was silent
+// for too long and was taken for dead. It has the code TASK_CONFLICT.
+var ErrLeaseLost = NewError(CodeTaskConflict, "the task was given to another worker")
