@@ -73,6 +73,13 @@ func (st *stream) deadline() *deadline { return &st.slot }
 // adopt gives the stream its connection. On an error the connection is still
 // the caller's and nothing was written to it.
 func (st *stream) adopt(h *handover) error {
+	defer func() {
+		if r := recover(); r != nil { // in a net.Conn of the host's
+			st.cut()
+			st.s.leave(st.self)
+			panic(r)
+		}
+	}()
 	sock, err := st.s.group.Adopt(h.conn, h.pending(), st.self)
 	if err != nil {
 		st.outlet.Gone()

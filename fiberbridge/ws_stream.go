@@ -28,6 +28,8 @@ type wsStream struct {
 	// with it held, so that what is decided and what is written agree.
 
 	queue []wsItem
+	// queued is the bytes of the frames in queue.
+	queued int
 	// busy says that the stream is in the command pool or waits for room.
 	busy, waiting bool
 
@@ -51,6 +53,7 @@ type wsItem struct {
 	cmd  wsCommand
 	code int
 	why  string
+	size int // in bytes, of the frame
 }
 
 var _ subscriber = (*wsStream)(nil)
@@ -89,7 +92,7 @@ func (w *wsStream) Text(p []byte) {
 		w.reader.Stop()
 		return
 	}
-	w.push(wsItem{cmd: cmd})
+	w.push(wsItem{cmd: cmd, size: len(p)})
 }
 
 // Ping is wsproto.Receiver's.
@@ -103,6 +106,9 @@ func (w *wsStream) Violation(v *wsproto.CloseError) {
 // Pong is wsproto.Receiver's; Readable has noted the sign of life.
 func (w *wsStream) Pong([]byte) {}
 
+// maxQueued bounds the bytes of a client's frames that wait, beside the last.
+const maxQueued = 32 << 10
+
 // push queues a frame. A client may send all its subscriptions at once, and
 // not much more than that before they are answered.
 func (w *wsStream) push(item wsItem) {
@@ -110,11 +116,11 @@ func (w *wsStream) push(item wsItem) {
 	defer w.mu.Unlock()
 	switch {
 	case w.ending || w.over:
-	case len(w.queue) >= 64+w.s.cfg.WebSocket.MaxSubscriptions:
-		w.queue = nil
+	case len(w.queue) >= 64+w.s.cfg.WebSocket.MaxSubscriptions || w.queued > maxQueued:
 		w.closeLocked(wsproto.ClosePolicy, "too many frames at once", farewellTime)
 	default:
 		w.queue = append(w.queue, item)
+		w.queued += item.size
 		if !w.busy {
 			w.busy = true
 			w.s.commands.add(w)
@@ -161,27 +167,25 @@ func (w *wsStream) Failed(key string, err error) {
 	}
 }
 
-// settle tells of what has come to its end. A client whose further frames wait
-// is not done yet: what they ask for decides how it is told. mu is held.
+// settle tells of what has come to its end. As long as there was one task, a
+// client whose further frames wait is not done yet: what they ask for decides
+// how it is told. mu is held.
 func (w *wsStream) settle() {
-	if w.busy || w.ending {
-		return
-	}
-	if !w.several {
-		if len(w.ended) > 0 && len(w.tasks) == 0 {
-			// A slow reader still has the rest to take.
-			w.closeLocked(wsproto.CloseNormal, "", 10*w.s.cfg.Streams.WriteTimeout)
+	switch {
+	case w.ending:
+	case w.several:
+		for _, task := range w.ended {
+			w.outlet.Send(appendEnded(nil, task, endedTerminal))
 		}
 		w.ended = nil
-		return
-	}
-	for _, task := range w.ended {
-		w.outlet.Send(appendEnded(nil, task, endedTerminal))
-	}
-	w.ended = nil
-	if len(w.tasks) == 0 && w.idleSince == 0 && w.subscribeBy == 0 {
-		w.idleSince = w.s.deadlines.now()
-		w.s.deadlines.set(w, w.idleSince+instant(w.s.cfg.WebSocket.IdleTimeout))
+		if !w.busy && len(w.tasks) == 0 && w.idleSince == 0 && w.subscribeBy == 0 {
+			w.idleSince = w.s.deadlines.now()
+			w.s.deadlines.set(w, w.idleSince+instant(w.s.cfg.WebSocket.IdleTimeout))
+		}
+	case !w.busy && len(w.ended) > 0:
+		w.ended = nil
+		// A slow reader still has the rest to take.
+		w.closeLocked(wsproto.CloseNormal, "", 10*w.s.cfg.Streams.WriteTimeout)
 	}
 }
 

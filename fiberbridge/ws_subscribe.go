@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"runtime/debug"
 	"slices"
 
 	"github.com/taskbridge/taskbridge-fiber/engine"
@@ -23,50 +24,49 @@ func (w *wsStream) command(ctx context.Context) (more bool) {
 		}
 		return false
 	}
-	if len(w.queue) == 0 || w.ending {
-		defer w.mu.Unlock()
-		return w.nextLocked()
+	if len(w.queue) > 0 && !w.ending {
+		item := w.queue[0]
+		if item.code != 0 {
+			w.closeLocked(item.code, item.why, farewellTime)
+		} else {
+			w.queue = w.queue[1:]
+			w.queued -= item.size
+			w.mu.Unlock()
+			w.obey(ctx, item.cmd)
+			w.mu.Lock()
+		}
 	}
-	item := w.queue[0]
-	if item.code != 0 {
-		defer w.mu.Unlock()
-		w.closeLocked(item.code, item.why, farewellTime)
-		return w.nextLocked()
-	}
-	w.queue = w.queue[1:]
-	w.mu.Unlock()
-
-	if item.cmd.action == actionSubscribe {
-		w.subscribe(ctx, item.cmd)
-	} else {
-		w.unsubscribe(item.cmd.taskID)
-	}
-	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.nextLocked()
 }
 
-// nextLocked reports whether a frame waits. mu is held.
-func (w *wsStream) nextLocked() bool {
-	if w.ending {
-		w.queue = nil
+// obey does what a frame asks for.
+func (w *wsStream) obey(ctx context.Context, cmd wsCommand) {
+	if cmd.action == actionUnsubscribe {
+		w.unsubscribe(cmd.taskID)
+		return
 	}
-	if len(w.queue) > 0 {
-		return true
-	}
-	w.queue = nil
-	w.busy = false
-	w.settle()
-	return false
-}
-
-// subscribe asks the engine, which may block on a store, and follows.
-func (w *wsStream) subscribe(ctx context.Context, cmd wsCommand) {
 	start, err := w.admit(ctx, cmd)
 	if err != nil {
 		w.reject(cmd.taskID, err)
 		return
 	}
+	w.subscribe(start, cmd)
+}
+
+// nextLocked reports whether a frame waits. mu is held.
+func (w *wsStream) nextLocked() bool {
+	if len(w.queue) > 0 && !w.ending {
+		return true
+	}
+	w.queue, w.queued = nil, 0
+	w.busy = false
+	w.settle()
+	return false
+}
+
+// subscribe follows what was admitted.
+func (w *wsStream) subscribe(start engine.Start, cmd wsCommand) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.ending || w.over {
@@ -78,24 +78,34 @@ func (w *wsStream) subscribe(ctx context.Context, cmd wsCommand) {
 		w.first = task
 	}
 	w.several = w.several || task != w.first
-	w.tasks = slices.DeleteFunc(w.tasks, func(t string) bool { return t == task })
+	again := func(t string) bool { return t == task }
+	w.tasks, w.ended = slices.DeleteFunc(w.tasks, again), slices.DeleteFunc(w.ended, again)
 	confirmed := appendConfirmed(nil, task, cmd.cursor, start.Gap)
 	if start.Over {
 		w.outlet.Unfollow(task, nil)
 		w.outlet.Send(confirmed)
 		w.ended = append(w.ended, task)
-		return
+	} else {
+		w.tasks = append(w.tasks, task)
+		w.idleSince = 0
+		w.outlet.Follow(task, fanout.ID(start.Position), confirmed)
 	}
-	w.tasks = append(w.tasks, task)
-	w.idleSince = 0
-	w.outlet.Follow(task, fanout.ID(start.Position), confirmed)
+	w.settle()
 }
 
-// admit checks a subscription and finds out where it begins.
-func (w *wsStream) admit(ctx context.Context, cmd wsCommand) (engine.Start, error) {
+// admit checks a subscription and finds out where it begins; it may block on a
+// store. A panic in the host's code that it calls (policy, store, metrics) is
+// one subscription's failure: on this goroutine it would end the process.
+func (w *wsStream) admit(ctx context.Context, cmd wsCommand) (_ engine.Start, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			w.s.log.Error("websocket: panic in a subscribe",
+				slog.Any("panic", r), slog.String("stack", string(debug.Stack())))
+			err = errSubscribe
+		}
+	}()
 	var after engine.EventID
 	if cmd.cursor != nil {
-		var err error
 		if after, err = engine.ParseCursor(*cmd.cursor); err != nil {
 			return engine.Start{}, err
 		}
@@ -111,16 +121,19 @@ func (w *wsStream) admit(ctx context.Context, cmd wsCommand) (engine.Start, erro
 	})
 }
 
+// errSubscribe is what a client sees of a failure that is not its own.
+var errSubscribe = engine.NewError(engine.CodeInternal, "internal error")
+
 // reject refuses a subscription: the first one by closing.
 func (w *wsStream) reject(task string, err error) {
 	var e *engine.Error
 	if errors.Is(err, context.DeadlineExceeded) {
 		e = engine.NewError(engine.CodeStoreUnavailable, "the store took too long")
 	} else if !errors.As(err, &e) || httpStatus(e.Code) == httpStatus(engine.CodeInternal) {
-		if ctx := context.Cause(w.s.commands.ctx); ctx == nil {
+		if e != errSubscribe && w.s.commands.ctx.Err() == nil { // else it was logged, or is no failure
 			w.s.log.Error("websocket: subscribe failed", slog.Any("error", err))
 		}
-		e = engine.NewError(engine.CodeInternal, "internal error")
+		e = errSubscribe
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -148,6 +161,7 @@ func (w *wsStream) unsubscribe(task string) {
 		w.outlet.Unfollow(task, nil)
 		w.outlet.Send(appendEnded(nil, task, endedUnsubscribed))
 	}
+	w.settle()
 }
 
 var _ wsproto.Receiver = (*wsStream)(nil)

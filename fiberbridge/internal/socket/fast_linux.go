@@ -105,7 +105,7 @@ func (s *Socket) event(events uint32, buf []byte) (more bool) {
 		// events say: so bytes come before it.
 		more = s.receive(buf) && !s.fast.queued
 	}
-	if events&unix.EPOLLOUT != 0 && s.state&full != 0 {
+	if events&unix.EPOLLOUT != 0 && s.state&(full|closed) == full {
 		s.state &^= full
 		s.call(s.h.Writable)
 	}
