@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"net"
+	"sync/atomic"
 	"time"
 
 	"github.com/redis/rueidis"
@@ -18,15 +19,23 @@ func (n *node) dial() error {
 	if n.tail.cfg.Redis.DisableCache {
 		n.sayPolling(nil)
 	}
-	client, err := rueidis.NewClient(n.option(n.tracking))
+	var err error
+	n.client, n.dials, err = n.newClient(n.tracking)
+	return err
+}
+
+// newClient connects. The count goes up with each connection that the client
+// makes, the first included.
+func (n *node) newClient(tracking bool) (rueidis.Client, *atomic.Uint32, error) {
+	dials := new(atomic.Uint32)
+	client, err := rueidis.NewClient(n.option(tracking, dials))
 	if err != nil {
 		if client != nil { // a single server's client is given with the error
 			client.Close()
 		}
-		return err
+		return nil, nil, err
 	}
-	n.client = client
-	return nil
+	return client, dials, nil
 }
 
 func (n *node) hangUp() {
@@ -58,22 +67,19 @@ func (n *node) tryTracking(ctx context.Context) bool {
 	if n.tail.cfg.Redis.DisableCache || ctx.Err() != nil {
 		return false
 	}
-	client, err := rueidis.NewClient(n.option(true))
+	client, dials, err := n.newClient(true)
 	if err != nil {
-		if client != nil {
-			client.Close()
-		}
 		return false
 	}
 	n.hangUp()
-	n.client, n.tracking, n.warned = client, true, false
+	n.client, n.dials, n.tracking, n.warned = client, dials, true, false
 	n.tail.cfg.Logger.Info("rueidisstore: the server can track keys now", "node", n.addr)
 	return true
 }
 
 // option is what the host configured, for one connection that Redis remembers
 // reads of.
-func (n *node) option(tracking bool) rueidis.ClientOption {
+func (n *node) option(tracking bool, dials *atomic.Uint32) rueidis.ClientOption {
 	o := n.tail.cfg.baseOption()
 	if n.addr != "" {
 		o.InitAddress = []string{n.addr}
@@ -113,7 +119,7 @@ func (n *node) option(tracking bool) rueidis.ClientOption {
 	o.ClientName += "taskbridge-tail"
 	ctxFn, fn := o.DialCtxFn, o.DialFn
 	o.DialCtxFn = func(ctx context.Context, addr string, d *net.Dialer, cfg *tls.Config) (net.Conn, error) {
-		n.dials.Add(1)
+		dials.Add(1)
 		switch {
 		case ctxFn != nil:
 			return ctxFn(ctx, addr, d, cfg)

@@ -9,7 +9,10 @@ import (
 	"github.com/taskbridge/taskbridge-fiber/rueidisstore/redistest"
 )
 
-func unbounded(c *Config) { c.MaxStreamLength = 1 << 20; c.MaxStreamBytes = 1 << 40 }
+// unbounded keeps everything, and does not count on sweeps.
+func unbounded(c *Config) {
+	c.MaxStreamLength, c.MaxStreamBytes, c.Tail.SweepInterval = 1<<20, 1<<40, time.Hour
+}
 
 func TestTailUnderTraffic(t *testing.T) {
 	t.Parallel()
@@ -68,7 +71,7 @@ func TestTailSurvivesRestart(t *testing.T) {
 func TestTailLogGoesBack(t *testing.T) {
 	t.Parallel()
 	server := redistest.Server(t)
-	b := openAt(t, server)
+	b := openAt(t, server, func(c *Config) { c.Tail.SweepInterval = time.Hour })
 	task, other, empty := b.create(), b.create(), b.create()
 	b.append(task.ID, message("1"), message("2"))
 	kept := b.append(other.ID, message("kept"))[0]
@@ -229,7 +232,8 @@ func TestTailPollsIfTold(t *testing.T) {
 func TestTailSignalsDuringOutage(t *testing.T) {
 	t.Parallel()
 	server := redistest.Server(t, redistest.AppendOnly("always"))
-	a := openAt(t, server)
+	// Without a sweep: what was lost must come by itself.
+	a := openAt(t, server, func(c *Config) { c.Tail.SweepInterval = time.Hour })
 	b := openAt(t, server, func(c *Config) { *c = a.cfg })
 	for range 10 {
 		task := a.create()

@@ -31,7 +31,6 @@ type node struct {
 	addr   string // empty outside a Cluster
 	cancel context.CancelFunc
 	wake   chan struct{}
-	dials  atomic.Uint32 // how many connections have been made
 
 	// Everything up to the next blank line is guarded by tail.mu.
 	units []*unit // all; sweeps go round
@@ -42,6 +41,7 @@ type node struct {
 
 	// The rest belongs to the loop.
 	client   rueidis.Client
+	dials    *atomic.Uint32 // how many connections client has made
 	tracking bool
 	warned   bool      // that there is no tracking
 	askAt    time.Time // when to look again whether there is
@@ -247,7 +247,9 @@ func (n *node) round(ctx context.Context, dials uint32) bool {
 			for _, j := range n.jobs[i:] {
 				j.unit.read.failed(err)
 			}
-			n.sayDown(err)
+			if ctx.Err() == nil {
+				n.sayDown(err)
+			}
 			return false
 		}
 		n.settle(j, result)
