@@ -6,7 +6,9 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"hash/fnv"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/redis/rueidis"
@@ -30,22 +32,25 @@ func (s *Store) Append(ctx context.Context, a engine.Append) ([]engine.EventID, 
 	if err != nil {
 		return nil, err
 	}
-	ctx, done := s.bound(ctx)
-	defer done()
-	var answer rueidis.RedisResult
-	if s.cfg.Wait.wanted() && matters(a.Events) {
-		answer, err = s.appendAndWait(ctx, s.keys.ofTask(a.TaskID), args)
-		if err != nil {
-			return nil, err
-		}
-	} else {
-		answer = appendScript.Exec(ctx, s.client, s.keys.ofTask(a.TaskID), args)
+	answer, err := s.runAppend(ctx, a, args)
+	if err != nil {
+		return nil, err
 	}
-	ids, err := readAppend(answer)
+	ids, err := readAppend(answer, len(a.Events))
 	if err == nil && a.Events[len(a.Events)-1].Type.Terminal() {
 		s.unlistLater(a.TaskID)
 	}
 	return ids, err
+}
+
+func (s *Store) runAppend(ctx context.Context, a engine.Append, args []string) (rueidis.RedisResult, error) {
+	keys := s.keys.ofTask(a.TaskID)
+	if s.cfg.Wait.wanted() && matters(a.Events) {
+		return s.appendAndWait(ctx, keys, args)
+	}
+	ctx, done := s.bound(ctx)
+	defer done()
+	return appendScript.Exec(ctx, s.client, keys, args), nil
 }
 
 func checkBatch(a engine.Append) error {
@@ -75,6 +80,16 @@ func shortToken(token string) string {
 	return "#" + base64.RawURLEncoding.EncodeToString(sum[:])
 }
 
+// printOf is a print of a token: 18 bits, three characters.
+func printOf(token string) string {
+	h := fnv.New32a()
+	_, _ = h.Write([]byte(token))
+	sum := h.Sum32()
+	sum ^= sum >> 18
+	const digits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+	return string([]byte{digits[sum>>12&63], digits[sum>>6&63], digits[sum&63]})
+}
+
 // matters reports whether a batch has an event that Config.Wait is for.
 func matters(drafts []engine.Draft) bool {
 	for i := range drafts {
@@ -93,8 +108,9 @@ func (s *Store) appendArgs(a engine.Append) ([]string, error) {
 		wait = "1"
 	}
 	args := make([]string, 0, 16)
+	token := shortToken(a.Token)
 	args = append(args,
-		incarnationOf(a.TaskID), shortToken(a.Token), strconv.Itoa(len(a.Events)), string(batch.bytes),
+		incarnationOf(a.TaskID), token, printOf(token), strconv.Itoa(len(a.Events)), string(batch.bytes),
 		s.maxStreamLength, s.maxStreamBytes, wait)
 
 	var status engine.Status
@@ -135,8 +151,8 @@ func badPayload(t engine.EventType, err error) error {
 	return engine.Errorf(engine.CodeInternal, "rueidisstore: a %s payload that cannot be read", t).WithCause(err)
 }
 
-// readAppend reads what append.lua gives.
-func readAppend(answer rueidis.RedisResult) ([]engine.EventID, error) {
+// readAppend reads what append.lua gives for n events.
+func readAppend(answer rueidis.RedisResult, n int) ([]engine.EventID, error) {
 	m, err := answer.ToMessage()
 	if err != nil {
 		return nil, classify("append", err)
@@ -150,13 +166,24 @@ func readAppend(answer rueidis.RedisResult) ([]engine.EventID, error) {
 		}
 		return nil, errNotFound()
 	}
-	at, err := m.AsIntSlice()
-	if err != nil || len(at) != 3 {
-		return nil, damaged("append", errors.Join(errors.New("an answer that cannot be read"), err))
+	text, err := m.ToString()
+	if err != nil {
+		return nil, damaged("append", err)
 	}
-	ids := make([]engine.EventID, at[2])
+	// A repeat may have come with another batch; the first one's ids count.
+	text, count, repeated := strings.Cut(text, ":")
+	if repeated {
+		if n, err = strconv.Atoi(count); err != nil {
+			return nil, damaged("append", err)
+		}
+	}
+	last, err := parseID(text)
+	if err != nil {
+		return nil, damaged("append", err)
+	}
+	ids := make([]engine.EventID, n)
 	for i := range ids {
-		ids[i] = engine.EventID{Millis: uint64(at[0]), Ordinal: uint64(at[1]) + uint64(i)}
+		ids[i] = engine.EventID{Millis: last.Millis, Ordinal: last.Ordinal - uint64(n-1-i)}
 	}
 	return ids, nil
 }

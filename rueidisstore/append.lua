@@ -1,77 +1,99 @@
 -- Appends one batch to a task's log: all of it or nothing, once for each token.
 -- KEYS: task, log, state.
--- ARGV: 1 incarnation, 2 token, 3 number of events, 4 batch, 5 events to keep,
---   6 bytes to keep, 7 '1' if the caller is going to WAIT; and if the record
---   may change: 8 status or '', 9 now (µs), 10 where the terminal event begins
---   in the batch or '', 11 StreamTTL (ms), 12 RecordTTL, then for each event
---   that opens or closes a suspension: 'o', id, index, payload's from and to;
---   'c', id.
--- Gives {ms, first ordinal, count}; 0: unknown task; -1: the task is over;
+-- ARGV: 1 incarnation, 2 token, 3 its print of three characters, 4 number of
+--   events, 5 batch, 6 events to keep, 7 bytes to keep, 8 '1' if the caller is
+--   going to WAIT; and if the record may change: 9 status or '', 10 now (µs),
+--   11 where the terminal event begins in the batch or '', 12 StreamTTL (ms),
+--   13 RecordTTL, then for each event that opens or closes a suspension: 'o',
+--   id, index, payload's from and to; 'c', id.
+-- Gives the id of the last event, "id:count" for a repeat; 0: unknown task; -1: the task is over;
 --   -2: log and state of an open task are gone.
 --
--- The state has a field head, "ms-ordinal-size-floor-floorord-turn-status": the
--- newest id, all bytes ever appended, what was known of the oldest entry when
--- it was last looked at (bytes before it, its ordinal), appends so far. And
--- for each of the last 64 to 128 appends t:<token>, "ms-first-count-turn".
+-- The state is "ms-ordinal-size-floor-floorord-status-prints": the newest id,
+-- all bytes ever appended, what was known of the oldest entry when it was last
+-- looked at (bytes before it, its ordinal), and the prints of the last 64
+-- tokens. A log's entry has the batch b, the bytes before it c, and t, the
+-- number of events and the token.
 local task, log, state = KEYS[1], KEYS[2], KEYS[3]
 if redis.call('HGET', task, 'id') ~= ARGV[1] then
   return 0
 end
-local field = 't:' .. ARGV[2]
-local s = redis.call('HMGET', state, 'head', field)
-if s[2] then
-  if ARGV[7] == '1' then
-    -- WAIT waits for this connection's last write, so there must be one.
-    redis.call('HINCRBY', state, 'waits', 1)
-  end
-  local ms, first, n = string.match(s[2], '^(%d+)-(%d+)-(%d+)')
-  return {tonumber(ms), tonumber(first), tonumber(n)}
-end
-local ms, ord, size, floor, floorord, turn, status
-local recovered = false
-if s[1] then
-  ms, ord, size, floor, floorord, turn, status = string.match(s[1], '^(%d+)-(%d+)-(%d+)-(%d+)-(%d+)-(%d+)-(.*)$')
+local ms, ord, size, floor, floorord, status, prints
+local head = redis.call('GET', state)
+if head then
+  ms, ord, size, floor, floorord, status, prints = string.match(head, '^(%d+)-(%d+)-(%d+)-(%d+)-(%d+)-([^-]*)-(.*)$')
 else
   -- Expired with the log of a task that is over, or evicted.
   status = redis.call('HGET', task, 'status')
 end
+
+-- A token is looked for in the log, but only if its print is known.
+local at = not head and 1 or string.find(prints, ARGV[3], 1, true)
+while at and head and at % 3 ~= 1 do
+  at = string.find(prints, ARGV[3], at + 1, true)
+end
+if at then
+  local to, seen = '+', 0
+  repeat
+    local page = redis.call('XREVRANGE', log, to, '-', 'COUNT', 8)
+    for _, e in ipairs(page) do
+      local n, token = string.match(e[2][6], '^(%d+):(.*)$')
+      if token == ARGV[2] then
+        if head and ARGV[8] == '1' then
+          -- WAIT waits for this connection's last write, so there must be one.
+          redis.call('SET', state, head, 'KEEPTTL')
+        end
+        return e[1] .. ':' .. n
+      end
+      to = '(' .. e[1]
+    end
+    seen = seen + #page
+  until seen >= 64 or #page < 8
+end
 if status == 'COMPLETED' or status == 'FAILED' or status == 'CANCELLED' then
   return -1
 end
-if not ms then
+
+local recovered = false
+if not head then
   -- The log tells where it ended.
   local newest = redis.call('XREVRANGE', log, '+', '-', 'COUNT', 1)[1]
   if not newest then
     return -2
   end
   ms, ord = string.match(newest[1], '^(%d+)-(%d+)$')
-  size, floor, floorord, turn = newest[2][4] + #newest[2][2], 0, 0, 0
+  size, floor, floorord, prints = newest[2][4] + #newest[2][2], 0, 0, ''
   recovered = true
 end
 
--- Numbers stay below 10^14, which is what `..` prints: they are exact.
-local n, batch = tonumber(ARGV[3]), ARGV[4]
+-- Turning numbers into text takes longer than anything else here: it is done
+-- once for each. Below 10^14 `..` is exact.
+local batch = ARGV[5]
 local t = redis.call('TIME')
-ms = math.max(tonumber(ms), t[1] * 1000 + math.floor(t[2] / 1000))
-local first, last = ord + 1, ord + n
+local now = t[1] .. string.sub('00000' .. t[2], -6, -4)
+if tonumber(now) > tonumber(ms) then
+  ms = now
+end
+local last = ord + ARGV[4]
 local id = ms .. '-' .. last
 
 -- c counts the bytes before this entry, so that the bytes retained can be told
 -- from the oldest entry.
-if not redis.call('XADD', log, 'NOMKSTREAM', 'MAXLEN', '~', ARGV[5], id, 'b', batch, 'c', size) then
-  redis.call('XADD', log, id, 'b', batch, 'c', size)
+local token = ARGV[4] .. ':' .. ARGV[2]
+if not redis.call('XADD', log, 'NOMKSTREAM', 'MAXLEN', '~', ARGV[6], id, 'b', batch, 'c', size, 't', token) then
+  redis.call('XADD', log, id, 'b', batch, 'c', size, 't', token)
   recovered = true -- the log was evicted; the ordinals show the hole
 end
 size = size + #batch
-turn = turn + 1
-local newstatus = ARGV[8]
+prints = string.sub(prints, -189) .. ARGV[3]
+local newstatus = ARGV[9]
 if newstatus and newstatus ~= '' then
   status = newstatus
 end
 
 -- MAXLEN counts entries. Batches and bytes are looked at when what was known of
 -- the oldest entry says that it may be time.
-local keep, bytes = tonumber(ARGV[5]), tonumber(ARGV[6])
+local keep, bytes = tonumber(ARGV[6]), tonumber(ARGV[7])
 if size - floor > bytes or last - floorord > 2 * keep then
   local from, oldest, kept, crowded = '-', nil, nil, false
   while not kept do
@@ -96,17 +118,7 @@ if size - floor > bytes or last - floorord > 2 * keep then
   end
 end
 
-redis.call('HSET', state,
-  'head', table.concat({ms, last, size, floor, floorord, turn, status}, '-'),
-  field, table.concat({ms, first, n, turn}, '-'))
-if turn % 64 == 0 then
-  local all = redis.call('HGETALL', state)
-  for i = 1, #all, 2 do
-    if string.sub(all[i], 1, 2) == 't:' and tonumber(string.match(all[i + 1], '%d+$')) <= turn - 64 then
-      redis.call('HDEL', state, all[i])
-    end
-  end
-end
+redis.call('SET', state, table.concat({id, size, floor, floorord, status, prints}, '-'), 'KEEPTTL')
 
 if newstatus then
   local changed = false
@@ -114,7 +126,7 @@ if newstatus then
     redis.call('HSET', task, 'status', newstatus)
     changed = true
   end
-  local i = 13
+  local i = 14
   while ARGV[i] do
     local suspension = 's:' .. ARGV[i + 1]
     if ARGV[i] == 'o' then
@@ -126,21 +138,21 @@ if newstatus then
       i = i + 2
     end
   end
-  if ARGV[10] ~= '' then
+  if ARGV[11] ~= '' then
     for _, name in ipairs(redis.call('HKEYS', task)) do
       if string.sub(name, 1, 2) == 's:' then
         redis.call('HDEL', task, name)
       end
     end
     -- The terminal event stays with the record, as a batch of its own.
-    redis.call('HSET', task, 'end', '\1\1' .. string.sub(batch, ARGV[10] + 1), 'endid', id)
-    redis.call('PEXPIRE', task, ARGV[11] + ARGV[12])
-    redis.call('PEXPIRE', log, ARGV[11])
-    redis.call('PEXPIRE', state, ARGV[11])
+    redis.call('HSET', task, 'end', '\1\1' .. string.sub(batch, ARGV[11] + 1), 'endid', id)
+    redis.call('PEXPIRE', task, ARGV[12] + ARGV[13])
+    redis.call('PEXPIRE', log, ARGV[12])
+    redis.call('PEXPIRE', state, ARGV[12])
     recovered, changed = false, true
   end
-  if changed and tonumber(ARGV[9]) > tonumber(redis.call('HGET', task, 'updated')) then
-    redis.call('HSET', task, 'updated', ARGV[9])
+  if changed and tonumber(ARGV[10]) > tonumber(redis.call('HGET', task, 'updated')) then
+    redis.call('HSET', task, 'updated', ARGV[10])
   end
 end
 if recovered then
@@ -148,4 +160,4 @@ if recovered then
   redis.call('PEXPIRE', log, ttl)
   redis.call('PEXPIRE', state, ttl)
 end
-return {ms, first, n}
+return id

@@ -9,8 +9,8 @@ local t = redis.call('TIME')
 local ms = string.format('%.0f', t[1] * 1000 + math.floor(t[2] / 1000))
 redis.call('HSET', KEYS[1], 'born', ms, unpack(ARGV, 6))
 -- An entry without events, so that the key exists from the beginning.
-redis.call('XADD', KEYS[2], ms .. '-0', 'b', '\1\0', 'c', '0')
-redis.call('HSET', KEYS[3], 'head', ms .. '-0-0-0-0-0-' .. ARGV[5])
+redis.call('XADD', KEYS[2], ms .. '-0', 'b', '\1\0', 'c', '0', 't', '0:')
+redis.call('SET', KEYS[3], ms .. '-0-0-0-0-' .. ARGV[5] .. '-')
 local stream, record = ARGV[1], ARGV[1]
 if ARGV[4] == '1' then
   stream, record = ARGV[2], ARGV[2] + ARGV[3]

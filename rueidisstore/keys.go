@@ -78,7 +78,8 @@ func (k keyspace) log(id string) string {
 	return k.versioned + "{" + tagOf(id) + "}:" + incarnationOf(id) + ":log"
 }
 
-// state is a HASH of what every append changes and nobody caches.
+// state is a STRING of what every append changes and nobody caches; see
+// append.lua.
 func (k keyspace) state(id string) string {
 	return k.versioned + "{" + tagOf(id) + "}:" + incarnationOf(id) + ":state"
 }

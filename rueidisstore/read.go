@@ -30,7 +30,7 @@ func (s *Store) Read(ctx context.Context, taskID string, after engine.EventID, l
 	answers := s.client.DoMulti(ctx,
 		b().Xrange().Key(log).Start(after.String()).End("+").Count(count).Build(),
 		b().Xrange().Key(log).Start("-").End("+").Count(2).Build(),
-		b().Hget().Key(s.keys.state(taskID)).Field("head").Build(),
+		b().Get().Key(s.keys.state(taskID)).Build(),
 		b().Hget().Key(s.keys.task(taskID)).Field(fieldIncarnation).Build(),
 	)
 	incarnation, err := answers[3].ToString()
@@ -102,17 +102,17 @@ func readPage(taskID string, after engine.EventID, limit int, answers []rueidis.
 	return p, nil
 }
 
-// readLast reads the newest id from the state's head; if that is gone, evicted,
-// from what there is of the log.
+// readLast reads the newest id from the state; if that is gone, evicted, from
+// what there is of the log.
 func readLast(answer rueidis.RedisResult, oldest []entry) (engine.EventID, error) {
-	head, err := answer.ToString()
+	state, err := answer.ToString()
 	if rueidis.IsRedisNil(err) {
 		return oldest[len(oldest)-1].id, nil
 	}
 	if err != nil {
 		return engine.EventID{}, err
 	}
-	ms, rest, _ := strings.Cut(head, "-")
+	ms, rest, _ := strings.Cut(state, "-")
 	ordinal, _, _ := strings.Cut(rest, "-")
 	return parseID(ms + "-" + ordinal)
 }

@@ -28,9 +28,10 @@ type Store struct {
 	// client carries commands, scripts and cached reads.
 	client rueidis.Client
 	// secret keys deriveTag. It changes only if Redis lost the old one.
-	secret atomic.Pointer[[]byte]
-	dues   *dueQueue
-	tail   *tail
+	secret    atomic.Pointer[[]byte]
+	dues      *dueQueue
+	deadlines deadlines
+	tail      *tail
 	// Arguments of every append.
 	maxStreamLength, maxStreamBytes string
 
@@ -67,7 +68,7 @@ func New(cfg Config) (*Store, error) {
 		return nil, err
 	}
 	s := &Store{
-		cfg: cfg, keys: newKeyspace(cfg.Prefix), client: client, dues: newDueQueue(),
+		cfg: cfg, keys: newKeyspace(cfg.Prefix), client: client, dues: newDueQueue(), deadlines: deadlines{timeout: cfg.CommandTimeout},
 		maxStreamLength: strconv.Itoa(cfg.MaxStreamLength + followSlack), maxStreamBytes: strconv.FormatInt(cfg.MaxStreamBytes, 10),
 	}
 	s.life, s.end = context.WithCancel(context.Background())
@@ -109,11 +110,6 @@ func (s *Store) Close() error {
 }
 
 func (s *Store) isClosed() bool { return s.life.Err() != nil }
-
-// bound gives a command its time limit.
-func (s *Store) bound(ctx context.Context) (context.Context, context.CancelFunc) {
-	return context.WithTimeout(ctx, s.cfg.CommandTimeout)
-}
 
 // Name is "redis".
 func (s *Store) Name() string { return "redis" }
