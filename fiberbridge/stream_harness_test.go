@@ -52,6 +52,8 @@ type hostSetup struct {
 	// wrap puts something in front of the store.
 	wrap    func(engine.Store) engine.Store
 	deliver fanout.Config
+	// owners defaults to engine.OwnerOnly.
+	owners  engine.OwnershipPolicy
 	metrics engine.MetricsSink
 	// before is middleware in front of the bridge.
 	before []fiber.Handler
@@ -77,8 +79,11 @@ func startHost(t testing.TB, setup hostSetup) *streamHost {
 		store = setup.wrap(mem)
 	}
 	logger := slog.New(slog.NewTextHandler(h.log, nil))
+	if setup.owners == nil {
+		setup.owners = engine.OwnerOnly()
+	}
 	h.eng, err = engine.New(engine.Config{
-		Store: store, Executor: h.exec, Ownership: engine.OwnerOnly(), Delivery: setup.deliver,
+		Store: store, Executor: h.exec, Ownership: setup.owners, Delivery: setup.deliver,
 		Metrics: setup.metrics, Logger: logger,
 	})
 	if err != nil {
