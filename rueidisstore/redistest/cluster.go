@@ -49,6 +49,7 @@ func Cluster(t testing.TB, opts ...Option) *Nodes {
 		c.all[0].Must("CLUSTER", "MEET", "127.0.0.1", strconv.Itoa(node.Port()), bus)
 	}
 	c.AwaitOK()
+	c.AwaitAgreement()
 	return c
 }
 
@@ -135,14 +136,68 @@ func servesSlot(nodes string, slot int) bool {
 	return false
 }
 
-// MigrateSlot moves a slot with all its keys to the next node while clients go
-// on using it, a few keys at a time, as redis-cli does.
+// MigrateSlot is MigrateSlots for one.
 func (c *Nodes) MigrateSlot(slot int) {
 	c.t.Helper()
-	m := c.BeginMigration(slot)
-	for m.MoveKeys(1) > 0 {
+	c.MigrateSlots(slot)
+}
+
+// MigrateSlots moves slots with all their keys to the next node while clients go
+// on using them, a key at a time, and returns when all nodes agree on it.
+//
+// Slots of one node move together. A node that gave a slot away and at once
+// takes another one could still have a message on its way in which it claims
+// the first, with the epoch that it has for the second: then nobody serves it.
+func (c *Nodes) MigrateSlots(slots ...int) {
+	c.t.Helper()
+	byOwner := make([][]int, len(c.all))
+	for _, slot := range slots {
+		_, n := c.Owner(slot)
+		if !slices.Contains(byOwner[n], slot) {
+			byOwner[n] = append(byOwner[n], slot)
+		}
 	}
-	m.Finish()
+	for _, of := range byOwner {
+		for _, slot := range of {
+			m := c.BeginMigration(slot)
+			for m.MoveKeys(1) > 0 {
+			}
+			m.Finish()
+		}
+		if len(of) > 0 {
+			c.AwaitAgreement()
+		}
+	}
+}
+
+// AwaitAgreement waits until all nodes tell the same of who serves what.
+func (c *Nodes) AwaitAgreement() {
+	c.t.Helper()
+	c.all[0].await("the nodes agree", func() (bool, error) {
+		var views []string
+		for _, node := range c.all {
+			reply, err := node.Do("CLUSTER", "NODES")
+			if err != nil {
+				return false, err
+			}
+			views = append(views, view(text(reply)))
+		}
+		agreed := slices.Equal(slices.Compact(slices.Clone(views)), views[:1])
+		return agreed, fmt.Errorf("they say %q", views)
+	})
+}
+
+// view is what a node knows of all: ids, epochs and slots.
+func view(nodes string) string {
+	var all []string
+	for line := range strings.Lines(nodes) {
+		if f := strings.Fields(line); len(f) >= 8 {
+			settled := slices.DeleteFunc(f[8:], func(r string) bool { return strings.HasPrefix(r, "[") })
+			all = append(all, f[0]+" "+f[6]+" "+strings.Join(settled, " "))
+		}
+	}
+	slices.Sort(all)
+	return strings.Join(all, "\n")
 }
 
 // Migration is a slot on the move.
