@@ -38,6 +38,7 @@ func (b *Bridge) poll(ctx context.Context, c *fiber.Ctx, auth engine.AuthContext
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(c.UserContext(), requestLimit+req.Wait)
 		defer cancel()
+		defer b.streams.watchPeer(c.Context().Conn(), cancel)()
 	}
 	res, err := b.eng.Poll(ctx, auth, req)
 	if err != nil {

@@ -1,0 +1,42 @@
+package fiberbridge
+
+import (
+	"context"
+	"net"
+	"time"
+
+	"github.com/taskbridge/taskbridge-fiber/fiberbridge/internal/socket"
+)
+
+// peerLook is how often a waiting poll looks whether its client is still
+// there. fasthttp would tell only when the answer is written, up to a minute
+// later, and keep descriptor, goroutine and buffers until then.
+const peerLook = 500 * time.Millisecond
+
+// peerWatch ends a poll's wait when its client has gone.
+type peerWatch struct {
+	slot deadline
+	peer socket.Peer
+	quit context.CancelFunc
+}
+
+// watchPeer calls quit when the peer of conn has gone. stop ends the watch.
+func (s *streams) watchPeer(conn net.Conn, quit context.CancelFunc) (stop func()) {
+	peer, ok := socket.PeerOf(conn)
+	if !ok {
+		return func() {}
+	}
+	w := &peerWatch{peer: peer, quit: quit}
+	s.deadlines.set(w, s.deadlines.now()+instant(peerLook))
+	return func() { s.deadlines.drop(w) }
+}
+
+func (w *peerWatch) deadline() *deadline { return &w.slot }
+
+func (w *peerWatch) check(now instant, _ time.Time) instant {
+	if w.peer.Gone() {
+		w.quit()
+		return 0
+	}
+	return now + instant(peerLook)
+}
