@@ -361,9 +361,17 @@ func parsePage(reply []rueidis.RedisMessage, from engine.EventID, taskID string,
 	return p
 }
 
-// holds reports whether e is at the position, or an event of it is.
+// holds reports whether e is at the position, or an event of it is; at the
+// position of the header also if e has the first event.
 func (e entry) holds(id engine.EventID) bool {
 	count, err := countOf(e.batch)
-	return e.id == id ||
-		err == nil && e.id.Millis == id.Millis && id.Ordinal <= e.id.Ordinal && e.id.Ordinal-id.Ordinal < count
+	switch {
+	case e.id == id:
+		return true
+	case err != nil:
+		return false
+	case id.Ordinal == 0:
+		return e.id.Ordinal == count
+	}
+	return e.id.Millis == id.Millis && id.Ordinal <= e.id.Ordinal && e.id.Ordinal-id.Ordinal < count
 }

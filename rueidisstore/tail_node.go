@@ -22,6 +22,9 @@ const (
 
 	minPause = 20 * time.Millisecond
 	maxPause = time.Second
+	// freshClient is after how many failures a client is given up: a new one
+	// resolves names and asks Sentinels anew.
+	freshClient = 20
 )
 
 // node is one Redis server, the connection to it, and the keys that are read
@@ -54,6 +57,7 @@ type node struct {
 	pause    time.Duration // the last one before laterAt
 	tickAt   time.Time     // the next slice of the sweep, or poll
 	passes   uint          // polls so far
+	parked   bool          // not polling: there is nothing to read
 }
 
 // job is a unit in a round.
@@ -125,6 +129,9 @@ func (n *node) serve(ctx context.Context) {
 			n.budget = min(n.budget*2, roundBytes)
 		}
 		now := time.Now()
+		if n.parked && len(n.jobs) > 0 {
+			n.parked, n.tickAt = false, now
+		}
 		if len(n.later) > 0 && !now.Before(n.laterAt) {
 			n.putBack(n.later)
 			clear(n.later)
@@ -319,8 +326,10 @@ func (n *node) refused(j *job, err error) {
 // connect returns true once the server answers; until then it tries again and
 // again. Then everything is read anew, with proof.
 func (n *node) connect(ctx context.Context) bool {
-	for pause := time.Duration(0); ; pause = min(max(2*pause, minPause), maxPause) {
-		if pause > 0 {
+	pause := time.Duration(0)
+	for try := 1; ; try++ {
+		if try > 1 {
+			pause = min(max(2*pause, minPause), maxPause)
 			n.tail.suspectSlots()
 			select {
 			case <-ctx.Done():
@@ -343,6 +352,9 @@ func (n *node) connect(ctx context.Context) bool {
 			continue
 		}
 		n.sayDown(err)
+		if try%freshClient == 0 {
+			n.hangUp()
+		}
 	}
 	if n.down {
 		n.down = false

@@ -45,6 +45,9 @@ func (n *node) tick() time.Duration {
 // poll queues what was not idle lately, and the rest less often. tail.mu is
 // held.
 func (n *node) poll() time.Duration {
+	if n.parked = len(n.units) == 0; n.parked {
+		return time.Hour
+	}
 	n.passes++
 	if len(n.queue) > n.head {
 		return pollInterval // not done with the last one
