@@ -1,0 +1,305 @@
+package rueidisstore
+
+import (
+	"context"
+	_ "embed"
+	"errors"
+	"math/rand/v2"
+	"strconv"
+	"time"
+
+	"github.com/redis/rueidis"
+
+	"github.com/taskbridge/taskbridge-fiber/engine"
+)
+
+var (
+	//go:embed lease_acquire.lua
+	leaseAcquireSource string
+	//go:embed lease_renew.lua
+	leaseRenewSource string
+	//go:embed lease_release.lua
+	leaseReleaseSource string
+	//go:embed lease_check.lua
+	leaseCheckSource string
+	//go:embed lease_list.lua
+	leaseListSource string
+	//go:embed lease_due.lua
+	leaseDueSource string
+	//go:embed lease_settle.lua
+	leaseSettleSource string
+
+	leaseAcquireScript = rueidis.NewLuaScript(leaseAcquireSource)
+	leaseReleaseScript = rueidis.NewLuaScript(leaseReleaseSource)
+
+	// These are run for many tasks or shards in one round trip.
+	leaseRenewScript  = newPipelined(leaseRenewSource)
+	leaseCheckScript  = newPipelined(leaseCheckSource)
+	leaseListScript   = newPipelined(leaseListSource)
+	leaseDueScript    = newPipelined(leaseDueSource)
+	leaseSettleScript = newPipelined(leaseSettleSource)
+)
+
+var _ engine.Leases = (*Store)(nil)
+
+const (
+	// leasePage is how many leases of a shard are looked at in one round trip.
+	leasePage = 64
+	// leaseRound is how many leases are renewed in one round trip.
+	leaseRound = 512
+	// orphanClaim is how long what one node was given is kept from others.
+	orphanClaim = 5 * time.Second
+)
+
+// leases is a ZSET: ids of tasks that are held, by the time (ms) at which the
+// lease is overdue. It may be wrong: the lease itself tells what is true, and
+// Renew puts back what is missing.
+func (k keyspace) leases(shard int) string { return k.versioned + "lease:" + strconv.Itoa(shard) }
+
+// hold is a HASH, the lease of an open task; see lease_acquire.lua. It is apart
+// from the state, which every append reads and writes.
+func (k keyspace) hold(id string) string {
+	return k.versioned + "{" + tagOf(id) + "}:" + incarnationOf(id) + ":lease"
+}
+
+// ofLease are the keys that scripts about a lease take.
+func (k keyspace) ofLease(id string) []string { return []string{k.hold(id), k.task(id)} }
+
+// Acquire implements engine.Leases.
+func (s *Store) Acquire(ctx context.Context, taskID, holder string, ttl time.Duration) (uint64, error) {
+	if s.isClosed() {
+		return 0, errClosed()
+	}
+	if !validID(taskID) {
+		return 0, errNotFound()
+	}
+	ctx, done := s.bound(ctx)
+	defer done()
+	// The place in the index is on another slot. A wrong one does no harm, and a
+	// missing one is taken by the first Renew.
+	listed := make(chan error, 1)
+	go func() { listed <- s.listLeases(ctx, ttl, true, taskID) }() // waited for below
+	n, err := leaseAcquireScript.Exec(ctx, s.client, s.keys.ofLease(taskID),
+		[]string{incarnationOf(taskID), holder, millis(ttl)}).AsInt64()
+	unlisted := <-listed
+	switch {
+	case err != nil:
+		return 0, classify("acquire a lease", err)
+	case n == 0:
+		return 0, errNotFound()
+	case n == -1:
+		return 0, engine.NewError(engine.CodeTaskAlreadyTerminal, "the task is over")
+	case n == -2:
+		return 0, errConflict()
+	case unlisted != nil:
+		s.complain("list a lease", unlisted)
+	}
+	return uint64(n), nil
+}
+
+// errConflict is the answer to whoever does not hold the task's lease.
+func errConflict() error {
+	return engine.NewError(engine.CodeTaskConflict, "another worker holds the task")
+}
+
+// overdueAfter is when a lease that was renewed is worth a look: its holder has
+// missed a renewal, and has a third of the TTL left.
+func overdueAfter(ttl time.Duration) time.Duration { return ttl - ttl/3 }
+
+// listLeases puts tasks into the index; absent leaves those that are there where
+// they are.
+func (s *Store) listLeases(ctx context.Context, ttl time.Duration, absent bool, taskIDs ...string) error {
+	mode := ""
+	if absent {
+		mode = "1"
+	}
+	var shards [dueShards][]string
+	for _, id := range taskIDs {
+		shards[shardOf(id)] = append(shards[shardOf(id)], id)
+	}
+	var calls []call
+	for shard, ids := range shards {
+		if len(ids) > 0 {
+			calls = append(calls, call{
+				keys: []string{s.keys.leases(shard)},
+				args: append([]string{millis(overdueAfter(ttl)), millis(s.cfg.indexTTL()), mode}, ids...),
+			})
+		}
+	}
+	var failed error
+	for _, answer := range leaseListScript.exec(ctx, s.client, calls) {
+		failed = errors.Join(failed, answer.Error())
+	}
+	return failed
+}
+
+// Renew implements engine.Leases: a round trip for the leases and one for their
+// places in the index, for each 512.
+func (s *Store) Renew(ctx context.Context, holder string, taskIDs []string, ttl time.Duration) (lost []string, err error) {
+	if s.isClosed() {
+		return nil, errClosed()
+	}
+	for len(taskIDs) > 0 {
+		round := taskIDs[:min(len(taskIDs), leaseRound)]
+		taskIDs = taskIDs[len(round):]
+		gone, failed := s.renewLeases(ctx, holder, round, ttl)
+		lost = append(lost, gone...)
+		if failed != nil && err == nil {
+			err = classify("renew leases", failed)
+		}
+	}
+	return lost, err
+}
+
+func (s *Store) renewLeases(ctx context.Context, holder string, taskIDs []string, ttl time.Duration) (lost []string, err error) {
+	ctx, done := s.bound(ctx)
+	defer done()
+	var calls []call
+	var asked []string
+	for _, id := range taskIDs {
+		if !validID(id) {
+			lost = append(lost, id)
+			continue
+		}
+		asked = append(asked, id)
+		calls = append(calls, call{s.keys.ofLease(id), []string{incarnationOf(id), holder, millis(ttl)}})
+	}
+	var kept []string
+	for i, answer := range leaseRenewScript.exec(ctx, s.client, calls) {
+		n, failed := answer.AsInt64()
+		switch {
+		case failed != nil:
+			err = failed
+		case n == 1:
+			kept = append(kept, asked[i])
+		default:
+			lost = append(lost, asked[i])
+		}
+	}
+	if failed := s.listLeases(ctx, ttl, false, kept...); err == nil {
+		err = failed
+	}
+	return lost, err
+}
+
+// Release implements engine.Leases. The index is left to Orphans.
+func (s *Store) Release(ctx context.Context, taskID, holder string) error {
+	if s.isClosed() {
+		return errClosed()
+	}
+	if !validID(taskID) {
+		return nil
+	}
+	ctx, done := s.bound(ctx)
+	defer done()
+	return classify("release a lease",
+		leaseReleaseScript.Exec(ctx, s.client, []string{s.keys.hold(taskID)}, []string{holder}).Error())
+}
+
+// Orphans implements engine.Leases: a round trip to take what is due, one to
+// look at it, one to say when to look again; more while shards are full.
+func (s *Store) Orphans(ctx context.Context, limit int) ([]string, error) {
+	if s.isClosed() {
+		return nil, errClosed()
+	}
+	ctx, done := s.bound(ctx)
+	defer done()
+	var orphans []string
+	// From a shard of chance on, so that none is always the last.
+	first := rand.IntN(dueShards)
+	shards := make([]int, dueShards)
+	for i := range shards {
+		shards[i] = (first + i) % dueShards
+	}
+	for len(shards) > 0 && len(orphans) < limit {
+		taken, full, err := s.takeOverdue(ctx, shards)
+		if err != nil {
+			return orphans, classify("look for orphans", err)
+		}
+		orphans, err = s.checkOverdue(ctx, taken, orphans, limit)
+		if err != nil {
+			return orphans, classify("look for orphans", err)
+		}
+		shards = full
+	}
+	return orphans, nil
+}
+
+// overdue are the leases of a shard that this call has taken.
+type overdue struct {
+	shard int
+	mark  string
+	ids   []string
+}
+
+// takeOverdue takes a page of each shard, and tells which may have more.
+func (s *Store) takeOverdue(ctx context.Context, shards []int) (taken []overdue, full []int, err error) {
+	calls := make([]call, len(shards))
+	for i, shard := range shards {
+		calls[i] = call{[]string{s.keys.leases(shard)}, []string{strconv.Itoa(leasePage), millis(orphanClaim)}}
+	}
+	for i, answer := range leaseDueScript.exec(ctx, s.client, calls) {
+		a, failed := answer.ToArray()
+		if failed != nil {
+			err = failed // what the other shards gave is offered again later
+			continue
+		}
+		if len(a) != 2 {
+			continue
+		}
+		o := overdue{shard: shards[i]}
+		if o.mark, failed = a[0].ToString(); failed == nil {
+			o.ids, failed = a[1].AsStrSlice()
+		}
+		if failed != nil {
+			err = failed
+			continue
+		}
+		taken = append(taken, o)
+		if len(o.ids) == leasePage {
+			full = append(full, o.shard)
+		}
+	}
+	return taken, full, err
+}
+
+// checkOverdue looks at what was taken, adds orphans up to limit, and gives back
+// the rest.
+func (s *Store) checkOverdue(ctx context.Context, taken []overdue, orphans []string, limit int) ([]string, error) {
+	var checks []call
+	for _, o := range taken {
+		for _, id := range o.ids {
+			checks = append(checks, call{keys: []string{s.keys.hold(id)}})
+		}
+	}
+	answers := leaseCheckScript.exec(ctx, s.client, checks)
+	var failed error
+	settle := make([]call, 0, len(taken))
+	for _, o := range taken {
+		args := []string{o.mark}
+		for _, id := range o.ids {
+			again, err := answers[0].AsInt64()
+			answers = answers[1:]
+			switch {
+			case err != nil:
+				failed = err // it stays taken for a while
+				continue
+			case again == -2 && len(orphans) < limit:
+				orphans = append(orphans, id)
+				continue
+			case again == -2:
+				again = 0
+			}
+			args = append(args, id, strconv.FormatInt(again, 10))
+		}
+		if len(args) > 1 {
+			settle = append(settle, call{[]string{s.keys.leases(o.shard)}, args})
+		}
+	}
+	for _, answer := range leaseSettleScript.exec(ctx, s.client, settle) {
+		if err := answer.Error(); err != nil {
+			failed = err
+		}
+	}
+	return orphans, failed
+}
