@@ -1,0 +1,215 @@
+package engine_test
+
+import (
+	"context"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/taskbridge/taskbridge-fiber/engine"
+	"github.com/taskbridge/taskbridge-fiber/engine/enginetest"
+	"github.com/taskbridge/taskbridge-fiber/engine/memstore"
+)
+
+// leased is the embedded store with leases, for several engines to share. Its
+// clock can be made to jump.
+type leased struct {
+	*memstore.Store
+
+	mu    sync.Mutex // also makes the fence and the append one step
+	jump  time.Duration
+	tasks map[string]*lease
+	calls map[string]int
+	// tokens are those of appends that were stored.
+	tokens map[string]bool
+	most   int // tasks of one Renew
+}
+
+type lease struct {
+	holder        string // "": released
+	fence         uint64
+	until, seenAt time.Time
+	ttl           time.Duration
+	seen          time.Time // the until that was seen overdue
+	claimed       time.Time
+	over          bool
+}
+
+func newLeased(t *testing.T) *leased {
+	t.Helper()
+	mem, err := memstore.New(memstore.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = mem.Close() })
+	return &leased{Store: mem, tasks: map[string]*lease{}, calls: map[string]int{}, tokens: map[string]bool{}}
+}
+
+func (l *leased) now() time.Time { return time.Now().Add(l.jump) }
+
+func (l *leased) count(verb string) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.calls[verb]
+}
+
+func (l *leased) setClock(jump time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.jump = jump
+}
+
+func (l *leased) Append(ctx context.Context, a engine.Append) ([]engine.EventID, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	t := l.tasks[a.TaskID]
+	stale := t != nil && !t.over && a.Fence != 0 && t.fence > a.Fence
+	if stale && !l.tokens[a.TaskID+a.Token] {
+		return nil, engine.NewError(engine.CodeTaskConflict, "another holds the task")
+	}
+	ids, err := l.Store.Append(ctx, a)
+	l.tokens[a.TaskID+a.Token] = err == nil
+	if t != nil && err == nil && a.Events[len(a.Events)-1].Type.Terminal() {
+		t.holder, t.over = "", true
+	}
+	return ids, err
+}
+
+func (l *leased) Acquire(ctx context.Context, taskID, holder string, ttl time.Duration) (uint64, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.calls["Acquire"]++
+	task, err := l.Get(ctx, taskID, engine.Fresh)
+	if err != nil {
+		return 0, err
+	}
+	if task.Terminal != nil {
+		return 0, engine.NewError(engine.CodeTaskAlreadyTerminal, "over")
+	}
+	t := l.tasks[taskID]
+	if t == nil {
+		t = &lease{}
+		l.tasks[taskID] = t
+	}
+	if t.holder != holder {
+		if t.holder != "" && t.until.After(l.now()) {
+			return 0, engine.NewError(engine.CodeTaskConflict, "held")
+		}
+		t.fence++
+	}
+	t.holder, t.until, t.ttl = holder, l.now().Add(ttl), ttl
+	return t.fence, nil
+}
+
+func (l *leased) Renew(ctx context.Context, holder string, taskIDs []string, ttl time.Duration) (lost []string, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.calls["Renew"]++
+	l.most = max(l.most, len(taskIDs))
+	for _, id := range taskIDs {
+		_, err := l.Get(ctx, id, engine.Fresh)
+		if t := l.tasks[id]; err == nil && t != nil && t.holder == holder {
+			t.until, t.ttl = l.now().Add(ttl), ttl
+		} else {
+			lost = append(lost, id)
+		}
+	}
+	return lost, nil
+}
+
+func (l *leased) Release(_ context.Context, taskID, holder string) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.calls["Release"]++
+	if t := l.tasks[taskID]; t != nil && t.holder == holder {
+		t.holder = ""
+	}
+	return nil
+}
+
+func (l *leased) Orphans(_ context.Context, limit int) (ids []string, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.calls["Orphans"]++
+	now := l.now()
+	for id, t := range l.tasks {
+		switch {
+		case len(ids) == limit:
+			return ids, nil
+		case t.holder == "" || t.until.Add(-t.ttl/3).After(now):
+		case !t.seen.Equal(t.until):
+			t.seen, t.seenAt = t.until, now
+		case t.until.After(now) || t.seenAt.Add(t.ttl/3).After(now) || t.claimed.Add(5*time.Second).After(now):
+		default:
+			t.claimed = now
+			ids = append(ids, id)
+		}
+	}
+	return ids, nil
+}
+
+// node is one process's way to the store, which can be cut.
+type node struct {
+	*leased
+	mu   sync.Mutex
+	cut  bool
+	slow time.Duration // of Release
+}
+
+func (n *node) setCut(cut bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.cut = cut
+}
+
+func (n *node) down() error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.cut {
+		return unavailable
+	}
+	return nil
+}
+
+func (n *node) Close() error { return nil } // the store is others' too
+
+func (n *node) Append(ctx context.Context, a engine.Append) ([]engine.EventID, error) {
+	if err := n.down(); err != nil {
+		return nil, err
+	}
+	return n.leased.Append(ctx, a)
+}
+
+func (n *node) Acquire(ctx context.Context, taskID, holder string, ttl time.Duration) (uint64, error) {
+	if err := n.down(); err != nil {
+		return 0, err
+	}
+	return n.leased.Acquire(ctx, taskID, holder, ttl)
+}
+
+func (n *node) Renew(ctx context.Context, holder string, taskIDs []string, ttl time.Duration) ([]string, error) {
+	if err := n.down(); err != nil {
+		return nil, err
+	}
+	return n.leased.Renew(ctx, holder, taskIDs, ttl)
+}
+
+func (n *node) Release(ctx context.Context, taskID, holder string) error {
+	if err := n.down(); err != nil {
+		return err
+	}
+	time.Sleep(n.slow)
+	return n.leased.Release(ctx, taskID, holder)
+}
+
+func (n *node) Orphans(ctx context.Context, limit int) ([]string, error) {
+	if err := n.down(); err != nil {
+		return nil, err
+	}
+	return n.leased.Orphans(ctx, limit)
+}
+
+// TestLeasedStore holds what these tests stand on against the contract.
+func TestLeasedStore(t *testing.T) {
+	enginetest.TestStore(t, func(t *testing.T) engine.Store { return newLeased(t) }, enginetest.StoreOptions{})
+}
