@@ -107,11 +107,15 @@ func (s *Store) appendArgs(a engine.Append) ([]string, error) {
 	if s.cfg.Wait.wanted() && matters(a.Events) {
 		wait = "1"
 	}
+	fence := ""
+	if a.Fence != 0 {
+		fence = strconv.FormatUint(a.Fence, 10)
+	}
 	args := make([]string, 0, 16)
 	token := shortToken(a.Token)
 	args = append(args,
 		incarnationOf(a.TaskID), token, printOf(token), strconv.Itoa(len(a.Events)), string(batch.bytes),
-		s.maxStreamLength, s.maxStreamBytes, wait)
+		s.maxStreamLength, s.maxStreamBytes, wait, fence)
 
 	var status engine.Status
 	var suspensions []string
@@ -163,6 +167,8 @@ func readAppend(answer rueidis.RedisResult, n int) ([]engine.EventID, error) {
 			return nil, engine.NewError(engine.CodeTaskAlreadyTerminal, "the task is over")
 		case -2:
 			return nil, damaged("append", errors.New("log and state of an open task are gone; does Redis evict keys?"))
+		case -3:
+			return nil, errConflict()
 		}
 		return nil, errNotFound()
 	}

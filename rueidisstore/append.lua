@@ -1,19 +1,20 @@
 -- Appends one batch to a task's log: all of it or nothing, once for each token.
--- KEYS: task, log, state.
+-- KEYS: task, log, state, lease.
 -- ARGV: 1 incarnation, 2 token, 3 its print of three characters, 4 number of
 --   events, 5 batch, 6 events to keep, 7 bytes to keep, 8 '1' if the caller is
---   going to WAIT; and if the record may change: 9 status or '', 10 now (µs),
---   11 where the terminal event begins in the batch or '', 12 StreamTTL (ms),
---   13 RecordTTL, then for each event that opens or closes a suspension: 'o',
---   id, index, payload's from and to; 'c', id.
+--   going to WAIT, 9 fence or ''; and if the record may change: 10 status or
+--   '', 11 now (µs), 12 where the terminal event begins in the batch or '',
+--   13 StreamTTL (ms), 14 RecordTTL, then for each event that opens or closes
+--   a suspension: 'o', id, index, payload's from and to; 'c', id.
 -- Gives the id of the last event, "id:count" for a repeat; 0: unknown task; -1: the task is over;
---   -2: log and state of an open task are gone.
+--   -2: log and state of an open task are gone; -3: the lease was acquired with
+--   a higher fence since.
 --
 -- The state is "ms-ordinal-size-floor-floorord-status-prints": the newest id,
 -- all bytes ever appended, what was known of the oldest entry when it was last
 -- looked at (bytes before it, its ordinal), and the prints of the last 64
--- tokens. A log's entry has the batch b, the bytes before it c, and t, the
--- number of events and the token.
+-- tokens, "???" for those that were lost. A log's entry has the batch b, the
+-- bytes before it c, and t, the number of events and the token.
 local task, log, state = KEYS[1], KEYS[2], KEYS[3]
 if redis.call('HGET', task, 'id') ~= ARGV[1] then
   return 0
@@ -28,8 +29,8 @@ else
 end
 
 -- A token is looked for in the log, but only if its print is known.
-local at = not head and 1 or string.find(prints, ARGV[3], 1, true)
-while at and head and at % 3 ~= 1 do
+local at = not head and 1 or string.find(prints, '?', 1, true) or string.find(prints, ARGV[3], 1, true)
+while at and at % 3 ~= 1 do
   at = string.find(prints, ARGV[3], at + 1, true)
 end
 if at then
@@ -53,6 +54,12 @@ end
 if status == 'COMPLETED' or status == 'FAILED' or status == 'CANCELLED' then
   return -1
 end
+if ARGV[9] ~= '' then
+  local fence = redis.call('HGET', KEYS[4], 'fence')
+  if fence and tonumber(fence) > tonumber(ARGV[9]) then
+    return -3
+  end
+end
 
 local recovered = false
 if not head then
@@ -62,7 +69,7 @@ if not head then
     return -2
   end
   ms, ord = string.match(newest[1], '^(%d+)-(%d+)$')
-  size, floor, floorord, prints = newest[2][4] + #newest[2][2], 0, 0, ''
+  size, floor, floorord, prints = newest[2][4] + #newest[2][2], 0, 0, '???'
   recovered = true
 end
 
@@ -86,7 +93,7 @@ if not redis.call('XADD', log, 'NOMKSTREAM', 'MAXLEN', '~', ARGV[6], id, 'b', ba
 end
 size = size + #batch
 prints = string.sub(prints, -189) .. ARGV[3]
-local newstatus = ARGV[9]
+local newstatus = ARGV[10]
 if newstatus and newstatus ~= '' then
   status = newstatus
 end
@@ -126,7 +133,7 @@ if newstatus then
     redis.call('HSET', task, 'status', newstatus)
     changed = true
   end
-  local i = 14
+  local i = 15
   while ARGV[i] do
     local suspension = 's:' .. ARGV[i + 1]
     if ARGV[i] == 'o' then
@@ -138,21 +145,22 @@ if newstatus then
       i = i + 2
     end
   end
-  if ARGV[11] ~= '' then
+  if ARGV[12] ~= '' then
     for _, name in ipairs(redis.call('HKEYS', task)) do
       if string.sub(name, 1, 2) == 's:' then
         redis.call('HDEL', task, name)
       end
     end
     -- The terminal event stays with the record, as a batch of its own.
-    redis.call('HSET', task, 'end', '\1\1' .. string.sub(batch, ARGV[11] + 1), 'endid', id)
-    redis.call('PEXPIRE', task, ARGV[12] + ARGV[13])
-    redis.call('PEXPIRE', log, ARGV[12])
-    redis.call('PEXPIRE', state, ARGV[12])
+    redis.call('HSET', task, 'end', '\1\1' .. string.sub(batch, ARGV[12] + 1), 'endid', id)
+    redis.call('PEXPIRE', task, ARGV[13] + ARGV[14])
+    redis.call('PEXPIRE', log, ARGV[13])
+    redis.call('PEXPIRE', state, ARGV[13])
+    redis.call('DEL', KEYS[4])
     recovered, changed = false, true
   end
-  if changed and tonumber(ARGV[10]) > tonumber(redis.call('HGET', task, 'updated')) then
-    redis.call('HSET', task, 'updated', ARGV[10])
+  if changed and tonumber(ARGV[11]) > tonumber(redis.call('HGET', task, 'updated')) then
+    redis.call('HSET', task, 'updated', ARGV[11])
   end
 end
 if recovered then

@@ -1,5 +1,5 @@
 -- Creates a task unless one with this tag is there: one winner, nothing half made.
--- KEYS: task, log, state. ARGV: open TTL (ms), StreamTTL, RecordTTL, 1 if the
+-- KEYS: task, log, state, lease. ARGV: open TTL (ms), StreamTTL, RecordTTL, 1 if the
 -- task is over already, status, then the record's fields and values.
 -- Gives 1, or the record that is there.
 if redis.call('EXISTS', KEYS[1]) == 1 then

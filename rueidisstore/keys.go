@@ -86,7 +86,7 @@ func (k keyspace) state(id string) string {
 
 // ofTask are all keys of a task, in the order that scripts take them.
 func (k keyspace) ofTask(id string) []string {
-	return []string{k.task(id), k.log(id), k.state(id)}
+	return []string{k.task(id), k.log(id), k.state(id), k.hold(id)}
 }
 
 // dueShards spreads the due index over slots.

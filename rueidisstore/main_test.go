@@ -1,6 +1,7 @@
 package rueidisstore
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -47,7 +48,8 @@ func startRedis(args ...string) (stop func(), addr string, err error) {
 	}
 	port := l.Addr().(*net.TCPAddr).Port
 	l.Close()
-	cmd := exec.Command("redis-server", append([]string{
+	binary := cmp.Or(os.Getenv("REDISTEST_SERVER"), "redis-server")
+	cmd := exec.Command(binary, append([]string{
 		"--port", strconv.Itoa(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no",
 	}, args...)...)
 	cmd.Stdout, cmd.Stderr = io.Discard, os.Stderr
