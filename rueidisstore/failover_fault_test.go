@@ -1,0 +1,92 @@
+package rueidisstore_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/taskbridge/taskbridge-fiber/engine"
+	"github.com/taskbridge/taskbridge-fiber/rueidisstore/redistest"
+)
+
+// TestFaultFailoverOnRequest makes the replica the primary while both run. What
+// the old primary acknowledged after the replica stopped listening to it is lost.
+func TestFaultFailoverOnRequest(t *testing.T) {
+	watch := redistest.Sentinel(t)
+	tr := newTrial(t, under(watch), 9, 3)
+	tr.start()
+	tr.awaitProgress(50)
+	watch.Failover()
+	tr.awaitProgress(50)
+	watch.AwaitOK()
+	tr.awaitProgress(20)
+	tr.finish()
+	tr.verify(mayLoseTail)
+}
+
+// TestFaultPrimaryKilled lets the Sentinels find out, and brings the old primary
+// back as a replica.
+func TestFaultPrimaryKilled(t *testing.T) {
+	watch := redistest.Sentinel(t)
+	tr := newTrial(t, under(watch), 9, 3)
+	tr.start()
+	tr.awaitProgress(50)
+	old := watch.Primary()
+	old.Kill()
+	watch.AwaitFailover(old)
+	tr.awaitProgress(50)
+	old.Start()
+	watch.AwaitOK()
+	tr.awaitProgress(20)
+	tr.finish()
+	tr.verify(mayLoseTail)
+}
+
+// TestFaultFailoverLosesTheTail cuts replication before the primary dies: what
+// was acknowledged and delivered since is gone. That must be announced, and
+// what takes its place must be delivered.
+func TestFaultFailoverLosesTheTail(t *testing.T) {
+	watch := redistest.Sentinel(t)
+	tr := newTrial(t, under(watch), 6, 3)
+	tr.start()
+	tr.awaitProgress(50)
+	old := watch.Primary()
+	old.Must("WAIT", "1", "1000")
+	watch.DetachReplica()
+	tr.awaitProgress(200)
+	lost := map[string]engine.EventID{}
+	for _, l := range tr.loads {
+		log := tr.readAll(tr.reader, l.task.ID)
+		if len(log) > 0 {
+			lost[l.task.ID] = log[len(log)-1].ID
+		}
+	}
+	eventually(t, "everything that is going to be lost has been delivered", func() bool {
+		for _, o := range tr.outlets {
+			if o.lastSent().Compare(lost[o.load.task.ID]) < 0 {
+				return false
+			}
+		}
+		return true
+	})
+	old.Kill()
+	watch.AwaitFailover(old)
+	down := time.Now()
+	tr.awaitProgress(20)
+	t.Logf("appends went on %v after the Sentinels named the new primary", time.Since(down).Round(time.Millisecond))
+	watch.AttachReplica()
+	old.Start()
+	watch.AwaitOK()
+	tr.awaitProgress(20)
+	tr.finish()
+	tr.verify(mayLoseTail)
+	for _, o := range tr.outlets {
+		if _, gaps, _ := replay(o.sent(), o.start.Position); len(gaps) == 0 && !o.load.quiet {
+			t.Errorf("an outlet of %s was told of no gap, and its tail was lost", o.load)
+		}
+	}
+	for _, w := range tr.followers {
+		if w.losses() == 0 && !w.load.quiet {
+			t.Errorf("a follower of %s was not told Lost, and its tail was lost", w.load)
+		}
+	}
+}
