@@ -93,6 +93,9 @@ func TestLostWorkerIsNoticed(t *testing.T) {
 		if code := engine.CodeOf(err); code != engine.CodeTaskAlreadyTerminal {
 			t.Errorf("the late end was answered with %v", err)
 		}
+		if cause := context.Cause(run.Context()); cause != error(engine.ErrLeaseLost) {
+			t.Errorf("the cause is %v", cause)
+		}
 		at[1].wantLog(t, task, "STARTED", "FAILED")
 	})
 }

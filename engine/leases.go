@@ -60,6 +60,7 @@ type LeaseConfig struct {
 const CodeWorkerLost = "WORKER_LOST"
 
 // ErrLeaseLost is the cause of a run's context, and what its events are refused
-// with, after another holder acquired the task's lease: the process was silent
-// for too long and was taken for dead. It has the code TASK_CONFLICT.
-var ErrLeaseLost = NewError(CodeTaskConflict, "the task was given to another worker")
+// with, when the task's lease is not this process's any more: it was silent for
+// too long and was taken for dead, so that another acquired the lease or ended
+// the task. It has the code TASK_CONFLICT.
+var ErrLeaseLost = NewError(CodeTaskConflict, "the task is not this worker's any more")

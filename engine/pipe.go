@@ -136,10 +136,10 @@ func (r *Run) run() {
 func (r *Run) learn(drafts []Draft, err error) {
 	switch code := CodeOf(err); {
 	case r.hold == nil:
-	case code == CodeTaskConflict:
+	case code == CodeTaskConflict, code == CodeTaskAlreadyTerminal: // by another's event
 		r.em.holds.lost(r.hold)
 		r.supersede() // also if it was closed before
-	case code == CodeTaskAlreadyTerminal, err == nil && drafts[len(drafts)-1].Type.Terminal():
+	case err == nil && drafts[len(drafts)-1].Type.Terminal():
 		r.em.holds.ended(r.hold)
 	}
 }

@@ -93,7 +93,9 @@ func (s *Store) applyOnce(ctx context.Context) {
 	var removals rueidis.Commands
 	for shard, ids := range gone {
 		if len(ids) > 0 {
-			removals = append(removals, s.client.B().Zrem().Key(s.keys.due(shard)).Member(ids...).Build())
+			removals = append(removals,
+				s.client.B().Zrem().Key(s.keys.due(shard)).Member(ids...).Build(),
+				s.client.B().Zrem().Key(s.keys.leases(shard)).Member(ids...).Build())
 		}
 	}
 	if len(removals) == 0 {

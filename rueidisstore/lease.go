@@ -269,7 +269,9 @@ func (s *Store) checkOverdue(ctx context.Context, taken []overdue, orphans []str
 	var checks []call
 	for _, o := range taken {
 		for _, id := range o.ids {
-			checks = append(checks, call{keys: []string{s.keys.hold(id)}})
+			if validID(id) && shardOf(id) == o.shard {
+				checks = append(checks, call{keys: []string{s.keys.hold(id)}})
+			}
 		}
 	}
 	answers := leaseCheckScript.exec(ctx, s.client, checks)
@@ -278,8 +280,11 @@ func (s *Store) checkOverdue(ctx context.Context, taken []overdue, orphans []str
 	for _, o := range taken {
 		args := []string{o.mark}
 		for _, id := range o.ids {
-			again, err := answers[0].AsInt64()
-			answers = answers[1:]
+			again, err := int64(-1), error(nil)
+			if validID(id) && shardOf(id) == o.shard {
+				again, err = answers[0].AsInt64()
+				answers = answers[1:]
+			}
 			switch {
 			case err != nil:
 				failed = err // it stays taken for a while
@@ -302,4 +307,19 @@ func (s *Store) checkOverdue(ctx context.Context, taken []overdue, orphans []str
 		}
 	}
 	return orphans, failed
+}
+
+// rehearseLease runs every script about leases, without taking anything that is
+// due from others.
+func (s *Store) rehearseLease(ctx context.Context, taskID string) error {
+	_, err := s.Acquire(ctx, taskID, "rehearsal", time.Minute)
+	_, renewErr := s.Renew(ctx, "rehearsal", []string{taskID}, time.Minute)
+	_, checkErr := s.checkOverdue(ctx, []overdue{{shardOf(taskID), "0", []string{taskID}}}, nil, 0)
+	releaseErr := s.Release(ctx, taskID, "rehearsal")
+	bounded, done := s.bound(ctx)
+	defer done()
+	for _, answer := range leaseDueScript.exec(bounded, s.client, []call{{[]string{s.keys.leases(shardOf(taskID))}, []string{"0", "0"}}}) {
+		err = errors.Join(err, answer.Error())
+	}
+	return errors.Join(err, renewErr, checkErr, releaseErr)
 }

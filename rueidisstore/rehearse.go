@@ -25,6 +25,7 @@ func (s *Store) rehearse(ctx context.Context) error {
 	suspended := engine.Draft{Type: engine.TypeSuspended, Payload: []byte(`{"suspendId":"s"}`)}
 	completed := engine.Draft{Type: engine.TypeCompleted, Payload: []byte(`{"result":null}`)}
 	_, cancelErr := s.RequestCancel(ctx, task.ID, "rehearsal")
+	holdErr := s.rehearseLease(ctx, task.ID)
 	_, appendErr := s.Append(ctx, engine.Append{TaskID: task.ID, Token: "1", Events: []engine.Draft{suspended}})
 	_, endErr := s.Append(ctx, engine.Append{TaskID: task.ID, Token: "2", Events: []engine.Draft{completed}})
 	_, readErr := s.Read(ctx, task.ID, engine.EventID{}, 1)
@@ -34,7 +35,7 @@ func (s *Store) rehearse(ctx context.Context) error {
 	_, _, dueErr := s.due(ctx, shardOf(task.ID))
 	unlistErr := s.reschedule(ctx, shardOf(task.ID), []string{task.ID}, nil)
 	eraseErr := s.Erase(ctx, task.ID)
-	for _, step := range []error{cancelErr, appendErr, endErr, readErr, getErr, renewErr, dueErr, unlistErr, eraseErr} {
+	for _, step := range []error{cancelErr, holdErr, appendErr, endErr, readErr, getErr, renewErr, dueErr, unlistErr, eraseErr} {
 		err = errors.Join(err, step)
 	}
 	// Another node may be at work on that shard.

@@ -2,7 +2,7 @@
 // server, under Sentinel or in a Cluster. Any number of processes on one Redis
 // are one service: create on one, stream from another, cancel on a third.
 //
-// Each task has three keys in one hash slot; one script for each verb makes a
+// Each task has all its keys in one hash slot; one script for each verb makes a
 // change of status and the event that tells of it one atomic step. No
 // connection ever blocks for a reader, and none belongs to a task.
 package rueidisstore
@@ -19,8 +19,8 @@ import (
 	"github.com/taskbridge/taskbridge-fiber/engine"
 )
 
-// Store implements engine.Store, engine.Signals, engine.ReadinessProbe and
-// io.Closer. Make one with New; it is safe for concurrent use. After Close every
+// Store implements engine.Store, engine.Signals, engine.Leases,
+// engine.ReadinessProbe and io.Closer. Make one with New; it is safe for concurrent use. After Close every
 // call fails with STORE_UNAVAILABLE.
 type Store struct {
 	cfg  Config

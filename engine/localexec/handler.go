@@ -53,8 +53,12 @@ type call func(ctx context.Context, run *engine.Run) (any, error)
 //
 // ctx is run.Context(), with the handler's Timeout if it has one: it ends when
 // cancellation is requested (context.Cause is then an *engine.CancelRequested),
-// when the time is over (ErrTimeout) or when the executor stops (ErrShutdown). TASK_STARTED is in the log when fn is called, and fn
-// emits what it likes through run. What becomes of its return is listed at the
+// when the time is over (ErrTimeout), when the executor stops (ErrShutdown), or
+// when this process was silent for so long that its task was taken from it
+// (engine.ErrLeaseLost; see engine.LeaseConfig).
+//
+// TASK_STARTED is in the log when fn is called, and fn emits what it likes
+// through run. What becomes of its return is listed at the
 // package. fn may be called concurrently and must not use run after it
 // returned.
 func Handle[In, Out any](taskType string, fn func(ctx context.Context, run *engine.Run, in In) (Out, error), opts ...HandlerOption) Option {

@@ -153,10 +153,14 @@ func (x *Executor) unstarted(j *job, run *engine.Run, err error) {
 	}
 }
 
-// settled reports whether the task needs no terminal event any more.
+// settled reports whether the task needs no terminal event of ours any more. In
+// a conflict it is another worker's.
 func settled(err error) bool {
-	code := engine.CodeOf(err)
-	return code == "" || code == engine.CodeTaskAlreadyTerminal || code == engine.CodeTaskNotFound
+	switch engine.CodeOf(err) {
+	case "", engine.CodeTaskAlreadyTerminal, engine.CodeTaskNotFound, engine.CodeTaskConflict:
+		return true
+	}
+	return false
 }
 
 // interrupted is how a task ends whose context ended before it did.
