@@ -63,21 +63,19 @@ func (s *Store) applyDues() {
 	for {
 		select {
 		case <-s.life.Done():
-			ctx, done := s.bound(context.Background())
-			s.applyOnce(ctx)
-			done()
+			s.applyOnce()
 			return
 		case <-s.dues.wake:
+			s.applyOnce()
 		}
-		ctx, done := s.bound(s.life)
-		s.applyOnce(ctx)
-		done()
 	}
 }
 
 // applyOnce leaves a listing that fails to maintenance. A removal that fails is
 // dropped: maintenance will meet the task.
-func (s *Store) applyOnce(ctx context.Context) {
+func (s *Store) applyOnce() {
+	ctx, done := s.bound(context.Background()) // Close waits for it
+	defer done()
 	var gone [dueShards][]string
 	for taskID, listed := range s.dues.take() {
 		if listed {

@@ -28,18 +28,22 @@ func (s *Store) rehearse(ctx context.Context) error {
 	holdErr := s.rehearseLease(ctx, task.ID)
 	_, appendErr := s.Append(ctx, engine.Append{TaskID: task.ID, Token: "1", Events: []engine.Draft{suspended}})
 	_, endErr := s.Append(ctx, engine.Append{TaskID: task.ID, Token: "2", Events: []engine.Draft{completed}})
+	if errors.Is(endErr, errUnconfirmed) {
+		// A replica that is away now may be back with the first task.
+		s.cfg.Logger.Warn("rueidisstore: what Config.Wait asks for is not met now", "error", endErr)
+		endErr = nil
+	}
 	_, readErr := s.Read(ctx, task.ID, engine.EventID{}, 1)
 	_, getErr := s.Get(ctx, task.ID, engine.Cached)
 	renewErr := s.renew(ctx, task.ID, time.Minute)
-	_, leaseErr := s.takeLease(ctx, shardOf(task.ID), rand.Text())
+	_, leaseErr := s.takeLease(ctx, dueShards, rand.Text()) // of no shard that there is
 	_, _, dueErr := s.due(ctx, shardOf(task.ID))
 	unlistErr := s.reschedule(ctx, shardOf(task.ID), []string{task.ID}, nil)
 	eraseErr := s.Erase(ctx, task.ID)
-	for _, step := range []error{cancelErr, holdErr, appendErr, endErr, readErr, getErr, renewErr, dueErr, unlistErr, eraseErr} {
+	for _, step := range []error{cancelErr, holdErr, appendErr, endErr, readErr, getErr, renewErr, leaseErr, dueErr, unlistErr, eraseErr} {
 		err = errors.Join(err, step)
 	}
-	// Another node may be at work on that shard.
-	if err = errors.Join(err, leaseErr); err != nil {
+	if err != nil {
 		return fmt.Errorf("rueidisstore: rehearsal: %w", err)
 	}
 	return nil

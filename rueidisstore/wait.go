@@ -4,11 +4,14 @@ import (
 	"context"
 	"crypto/sha1"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"strings"
 
 	"github.com/redis/rueidis"
 )
+
+var errUnconfirmed = errors.New("stored, but not confirmed in time")
 
 // appendAndWait runs append.lua, and then WAIT or WAITAOF on the same
 // connection. That connection is one of a pool: the others' pipeline does not
@@ -26,13 +29,13 @@ func (s *Store) appendAndWait(ctx context.Context, keys, args []string) (answer 
 		if !w.Fsync {
 			n, err := c.Do(ctx, c.B().Wait().Numreplicas(int64(w.Replicas)).Timeout(w.Timeout.Milliseconds()).Build()).AsInt64()
 			if err == nil && n < int64(w.Replicas) {
-				err = fmt.Errorf("%d of %d replicas have it", n, w.Replicas)
+				err = fmt.Errorf("%w: %d of %d replicas have it", errUnconfirmed, n, w.Replicas)
 			}
 			return err
 		}
 		got, err := c.Do(ctx, c.B().Waitaof().Numlocal(1).Numreplicas(int64(w.Replicas)).Timeout(w.Timeout.Milliseconds()).Build()).AsIntSlice()
 		if err == nil && (len(got) != 2 || got[0] < 1 || got[1] < int64(w.Replicas)) {
-			err = fmt.Errorf("on disk here and on replicas: %v of [1 %d]", got, w.Replicas)
+			err = fmt.Errorf("%w: on disk here and on replicas: %v of [1 %d]", errUnconfirmed, got, w.Replicas)
 		}
 		return err
 	})
