@@ -26,6 +26,10 @@ const bodyLimit = 40 << 20
 // a timer or a person, and a waiting one costs a goroutine.
 const workers = 10_000
 
+// lease is how long a host on Redis may be silent before another one ends its
+// tasks; the library's default, which is too long for a test.
+var lease engine.LeaseConfig
+
 // host is the Fiber app with the bridge in it.
 type host struct {
 	app    *fiber.App
@@ -47,6 +51,7 @@ func newHost(s settings, logger *slog.Logger) (*host, error) {
 		Executor:  exec,
 		Ownership: engine.OwnerOnly(),
 		Delivery:  fanout.Config{FlushInterval: s.flush},
+		Lease:     lease,
 		Logger:    logger,
 	})
 	if err != nil {
