@@ -41,7 +41,8 @@ type Leases interface {
 	// caller was given, no other gets for some seconds; then it is offered
 	// again, until it is acquired or ended. Tasks that nobody ever acquired,
 	// or whose lease was released, are no orphans. It looks at what is due, not
-	// at all tasks, and is made to be called every few seconds on every node.
+	// at all tasks, and is made to be called every few seconds on every node. It
+	// may give tasks and an error: what it could not look at comes later.
 	Orphans(ctx context.Context, limit int) (taskIDs []string, err error)
 }
 

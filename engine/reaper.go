@@ -43,16 +43,16 @@ func (m *Emitter) reap() {
 func (m *Emitter) reapRound() error {
 	for range reapBatches {
 		ids, err := m.holds.leases.Orphans(m.life, reapBatch)
-		if err != nil {
-			return err
-		}
 		for _, id := range ids {
-			if err := m.reapTask(m.life, id); err != nil {
-				return err
+			switch e := m.reapTask(m.life, id); {
+			case CodeOf(e) == CodeStoreUnavailable, m.life.Err() != nil:
+				return e
+			case e != nil: // this one's trouble, not the others'
+				m.logger.Error("a task whose worker was lost could not be ended", "taskId", id, "error", e)
 			}
 		}
-		if len(ids) < reapBatch {
-			return nil
+		if err != nil || len(ids) < reapBatch {
+			return err
 		}
 	}
 	return nil

@@ -5,7 +5,9 @@ import (
 	_ "embed"
 	"errors"
 	"math/rand/v2"
+	"slices"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/redis/rueidis"
@@ -47,6 +49,8 @@ const (
 	leasePage = 64
 	// leaseRound is how many leases are renewed in one round trip.
 	leaseRound = 512
+	// leaseRounds is how many of these go at the same time.
+	leaseRounds = 32
 	// orphanClaim is how long what one node was given is kept from others.
 	orphanClaim = 5 * time.Second
 )
@@ -73,13 +77,13 @@ func (s *Store) Acquire(ctx context.Context, taskID, holder string, ttl time.Dur
 	if !validID(taskID) {
 		return 0, errNotFound()
 	}
-	ctx, done := s.bound(ctx)
-	defer done()
 	// The place in the index is on another slot. A wrong one does no harm, and a
 	// missing one is taken by the first Renew.
 	listed := make(chan error, 1)
 	go func() { listed <- s.listLeases(ctx, ttl, true, taskID) }() // waited for below
-	n, err := leaseAcquireScript.Exec(ctx, s.client, s.keys.ofLease(taskID),
+	bounded, done := s.bound(ctx)
+	defer done()
+	n, err := leaseAcquireScript.Exec(bounded, s.client, s.keys.ofLease(taskID),
 		[]string{incarnationOf(taskID), holder, millis(ttl)}).AsInt64()
 	unlisted := <-listed
 	switch {
@@ -127,33 +131,42 @@ func (s *Store) listLeases(ctx context.Context, ttl time.Duration, absent bool, 
 		}
 	}
 	var failed error
-	for _, answer := range leaseListScript.exec(ctx, s.client, calls) {
+	for _, answer := range s.pipeline(ctx, leaseListScript, calls) {
 		failed = errors.Join(failed, answer.Error())
 	}
 	return failed
 }
 
 // Renew implements engine.Leases: a round trip for the leases and one for their
-// places in the index, for each 512.
+// places in the index, for each 512. The rounds go together, so that a node of a
+// Cluster that hangs holds up its own leases and no others.
 func (s *Store) Renew(ctx context.Context, holder string, taskIDs []string, ttl time.Duration) (lost []string, err error) {
 	if s.isClosed() {
 		return nil, errClosed()
 	}
-	for len(taskIDs) > 0 {
-		round := taskIDs[:min(len(taskIDs), leaseRound)]
-		taskIDs = taskIDs[len(round):]
-		gone, failed := s.renewLeases(ctx, holder, round, ttl)
-		lost = append(lost, gone...)
-		if failed != nil && err == nil {
-			err = classify("renew leases", failed)
-		}
+	var (
+		mu     sync.Mutex
+		rounds sync.WaitGroup
+		free   = make(chan struct{}, leaseRounds)
+	)
+	for round := range slices.Chunk(taskIDs, leaseRound) {
+		free <- struct{}{}
+		rounds.Go(func() {
+			defer func() { <-free }()
+			gone, failed := s.renewLeases(ctx, holder, round, ttl)
+			mu.Lock()
+			defer mu.Unlock()
+			lost = append(lost, gone...)
+			if failed != nil {
+				err = classify("renew leases", failed)
+			}
+		})
 	}
+	rounds.Wait()
 	return lost, err
 }
 
 func (s *Store) renewLeases(ctx context.Context, holder string, taskIDs []string, ttl time.Duration) (lost []string, err error) {
-	ctx, done := s.bound(ctx)
-	defer done()
 	var calls []call
 	var asked []string
 	for _, id := range taskIDs {
@@ -165,7 +178,7 @@ func (s *Store) renewLeases(ctx context.Context, holder string, taskIDs []string
 		calls = append(calls, call{s.keys.ofLease(id), []string{incarnationOf(id), holder, millis(ttl)}})
 	}
 	var kept []string
-	for i, answer := range leaseRenewScript.exec(ctx, s.client, calls) {
+	for i, answer := range s.pipeline(ctx, leaseRenewScript, calls) {
 		n, failed := answer.AsInt64()
 		switch {
 		case failed != nil:
@@ -202,8 +215,6 @@ func (s *Store) Orphans(ctx context.Context, limit int) ([]string, error) {
 	if s.isClosed() {
 		return nil, errClosed()
 	}
-	ctx, done := s.bound(ctx)
-	defer done()
 	var orphans []string
 	// From a shard of chance on, so that none is always the last.
 	first := rand.IntN(dueShards)
@@ -213,11 +224,9 @@ func (s *Store) Orphans(ctx context.Context, limit int) ([]string, error) {
 	}
 	for len(shards) > 0 && len(orphans) < limit {
 		taken, full, err := s.takeOverdue(ctx, shards)
-		if err != nil {
-			return orphans, classify("look for orphans", err)
-		}
-		orphans, err = s.checkOverdue(ctx, taken, orphans, limit)
-		if err != nil {
+		more, failed := s.checkOverdue(ctx, taken, orphans, limit)
+		orphans = more
+		if err = errors.Join(err, failed); err != nil {
 			return orphans, classify("look for orphans", err)
 		}
 		shards = full
@@ -238,7 +247,7 @@ func (s *Store) takeOverdue(ctx context.Context, shards []int) (taken []overdue,
 	for i, shard := range shards {
 		calls[i] = call{[]string{s.keys.leases(shard)}, []string{strconv.Itoa(leasePage), millis(orphanClaim)}}
 	}
-	for i, answer := range leaseDueScript.exec(ctx, s.client, calls) {
+	for i, answer := range s.pipeline(ctx, leaseDueScript, calls) {
 		a, failed := answer.ToArray()
 		if failed != nil {
 			err = failed // what the other shards gave is offered again later
@@ -274,7 +283,7 @@ func (s *Store) checkOverdue(ctx context.Context, taken []overdue, orphans []str
 			}
 		}
 	}
-	answers := leaseCheckScript.exec(ctx, s.client, checks)
+	answers := s.pipeline(ctx, leaseCheckScript, checks)
 	var failed error
 	settle := make([]call, 0, len(taken))
 	for _, o := range taken {
@@ -301,7 +310,7 @@ func (s *Store) checkOverdue(ctx context.Context, taken []overdue, orphans []str
 			settle = append(settle, call{[]string{s.keys.leases(o.shard)}, args})
 		}
 	}
-	for _, answer := range leaseSettleScript.exec(ctx, s.client, settle) {
+	for _, answer := range s.pipeline(ctx, leaseSettleScript, settle) {
 		if err := answer.Error(); err != nil {
 			failed = err
 		}
@@ -316,9 +325,7 @@ func (s *Store) rehearseLease(ctx context.Context, taskID string) error {
 	_, renewErr := s.Renew(ctx, "rehearsal", []string{taskID}, time.Minute)
 	_, checkErr := s.checkOverdue(ctx, []overdue{{shardOf(taskID), "0", []string{taskID}}}, nil, 0)
 	releaseErr := s.Release(ctx, taskID, "rehearsal")
-	bounded, done := s.bound(ctx)
-	defer done()
-	for _, answer := range leaseDueScript.exec(bounded, s.client, []call{{[]string{s.keys.leases(shardOf(taskID))}, []string{"0", "0"}}}) {
+	for _, answer := range s.pipeline(ctx, leaseDueScript, []call{{[]string{s.keys.leases(shardOf(taskID))}, []string{"0", "0"}}}) {
 		err = errors.Join(err, answer.Error())
 	}
 	return errors.Join(err, renewErr, checkErr, releaseErr)

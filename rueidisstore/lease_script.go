@@ -22,10 +22,14 @@ func newPipelined(source string) pipelined {
 // call is one call of a script.
 type call struct{ keys, args []string }
 
-func (p pipelined) exec(ctx context.Context, client rueidis.Client, calls []call) []rueidis.RedisResult {
+// pipeline gives an answer for each call, in order.
+func (s *Store) pipeline(ctx context.Context, p pipelined, calls []call) []rueidis.RedisResult {
 	if len(calls) == 0 {
 		return nil
 	}
+	ctx, done := s.bound(ctx)
+	defer done()
+	client := s.client
 	cmds := make(rueidis.Commands, len(calls))
 	for i, c := range calls {
 		cmds[i] = client.B().Evalsha().Sha1(p.sha).Numkeys(int64(len(c.keys))).Key(c.keys...).Arg(c.args...).Build()
