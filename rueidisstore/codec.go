@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"time"
+	"unsafe"
 
 	"github.com/taskbridge/taskbridge-fiber/engine"
 )
@@ -87,7 +88,7 @@ var (
 // decodeBatch appends the events of the entry with this id and field b that lie
 // after the cursor, limit at most.
 //
-// Payloads share one copy of the batch; nothing of b is kept.
+// Payloads share b's memory.
 func decodeBatch(dst []engine.Event, taskID string, id engine.EventID, b string, after engine.EventID, limit int) ([]engine.Event, error) {
 	if b == "" {
 		return dst, errCutBatch
@@ -95,8 +96,7 @@ func decodeBatch(dst []engine.Event, taskID string, id engine.EventID, b string,
 	if b[0] != batchVersion {
 		return dst, fmt.Errorf("rueidisstore: a batch of format %d; this library knows %d", b[0], batchVersion)
 	}
-	data := []byte(b) // its own copy: payloads outlive the client's buffers
-	rest := data[1:]
+	rest := bytesOf(b)[1:]
 	count, n := binary.Uvarint(rest)
 	// An event takes 3 bytes at least, so that count cannot ask for the world.
 	if n <= 0 || count > uint64(len(rest))/3 {
@@ -180,6 +180,10 @@ func countOf(b string) (uint64, error) {
 	}
 	return count, nil
 }
+
+// bytesOf is s without a copy. What Redis answered is never written to, here or
+// by whoever gets it: records and events are shared and immutable.
+func bytesOf(s string) []byte { return unsafe.Slice(unsafe.StringData(s), len(s)) }
 
 // parseID reads the id of an entry.
 func parseID(s string) (engine.EventID, error) {

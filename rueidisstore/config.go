@@ -2,6 +2,7 @@ package rueidisstore
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"log/slog"
 	"strings"
@@ -131,16 +132,16 @@ func (c Config) withDefaults() Config {
 // validate is asked after withDefaults, so that zero never comes here.
 func (c Config) validate() error {
 	if len(c.Redis.InitAddress) == 0 {
-		return fmt.Errorf("rueidisstore: Config.Redis.InitAddress is required")
+		return errors.New("rueidisstore: Config.Redis.InitAddress is required")
 	}
 	if c.Redis.ReplicaOnly {
-		return fmt.Errorf("rueidisstore: Config.Redis.ReplicaOnly: a store writes")
+		return errors.New("rueidisstore: Config.Redis.ReplicaOnly: a store writes")
 	}
 	if c.Redis.SendToReplicas != nil {
-		return fmt.Errorf("rueidisstore: Config.Redis.SendToReplicas: a replica may lack what a fresh read must see")
+		return errors.New("rueidisstore: Config.Redis.SendToReplicas: a replica may lack what a fresh read must see")
 	}
 	if c.Redis.DisableAutoPipelining {
-		return fmt.Errorf("rueidisstore: Config.Redis.DisableAutoPipelining: it drops invalidations")
+		return errors.New("rueidisstore: Config.Redis.DisableAutoPipelining: it drops invalidations")
 	}
 	if strings.ContainsAny(c.Prefix, "{}") {
 		return fmt.Errorf("rueidisstore: Config.Prefix %q has a brace, which would move its keys to another hash slot", c.Prefix)

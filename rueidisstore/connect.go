@@ -123,11 +123,12 @@ func (s *Store) checkServers(ctx context.Context) error {
 // will lose it.
 func (s *Store) checkInfo(info map[string]string) error {
 	version, err := parseVersion(info["redis_version"])
-	if err != nil {
+	switch {
+	case err != nil:
 		s.cfg.Logger.Warn("rueidisstore: the server does not tell its version", "error", err)
-	} else if version.less(oldestServer) {
+	case version.less(oldestServer):
 		return fmt.Errorf("redis %s is too old, %s or later is needed", info["redis_version"], oldestServer)
-	} else if s.cfg.Wait.Fsync && version.less(oldestFsync) {
+	case s.cfg.Wait.Fsync && version.less(oldestFsync):
 		return fmt.Errorf("redis %s has no WAITAOF (%s has): Config.Wait.Fsync cannot be met", info["redis_version"], oldestFsync)
 	}
 	if s.cfg.Wait.Fsync && info["aof_enabled"] == "0" {

@@ -50,7 +50,7 @@ func TestClassify(t *testing.T) {
 		t.Error("no error became one")
 	}
 	known := engine.NewError(engine.CodeTaskNotFound, "x")
-	if got := classify("append", known); got != error(known) {
+	if got := classify("append", known); !errors.Is(got, known) || got.Error() != known.Error() {
 		t.Errorf("an error of ours became %v", got)
 	}
 }

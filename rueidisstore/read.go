@@ -2,6 +2,8 @@ package rueidisstore
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"strings"
 
 	"github.com/redis/rueidis"
@@ -9,9 +11,13 @@ import (
 	"github.com/taskbridge/taskbridge-fiber/engine"
 )
 
-// Read implements engine.EventStore, in one round trip: the page, then the
-// oldest entry, then the newest id, then the record. In this order an oldest
-// event at or before the cursor proves that the page misses nothing.
+// firstEntries is how many entries a page begins with: an entry may hold many
+// events, and what is over the limit was fetched for nothing.
+const firstEntries = 64
+
+// Read implements engine.EventStore, usually in one round trip: the page, then
+// the oldest entry, then the newest id, then the record. In this order an
+// oldest event at or before the cursor proves that the page misses nothing.
 func (s *Store) Read(ctx context.Context, taskID string, after engine.EventID, limit int) (engine.Page, error) {
 	if s.isClosed() {
 		return engine.Page{}, errClosed()
@@ -23,12 +29,11 @@ func (s *Store) Read(ctx context.Context, taskID string, after engine.EventID, l
 	ctx, done := s.bound(ctx)
 	defer done()
 	log, b := s.keys.log(taskID), s.client.B
-	// From the cursor on, itself included: that shows whether it is there. An
-	// entry holds an event after the cursor at least, except one: the cursor's
-	// own, or the header.
-	count := int64(limit) + 1
+	// An entry holds an event after the cursor at least, except one: the
+	// cursor's own, or the header.
+	count := min(limit, firstEntries) + 1
 	answers := s.client.DoMulti(ctx,
-		b().Xrange().Key(log).Start(after.String()).End("+").Count(count).Build(),
+		s.entriesFrom(log, after, count),
 		b().Xrange().Key(log).Start("-").End("+").Count(2).Build(),
 		b().Get().Key(s.keys.state(taskID)).Build(),
 		b().Hget().Key(s.keys.task(taskID)).Field(fieldIncarnation).Build(),
@@ -42,65 +47,109 @@ func (s *Store) Read(ctx context.Context, taskID string, after engine.EventID, l
 			return engine.Page{}, classify("read a log", err)
 		}
 	}
-	p, err := readPage(taskID, after, limit, answers)
-	if err != nil {
+	p, fetched, err := readPage(taskID, after, limit, answers)
+	for err == nil && fetched == count && len(p.Events) < limit && p.More {
+		count = min(limit-len(p.Events), 2*count) + 1
+		fetched, err = s.readOn(ctx, &p, taskID, limit, count)
+	}
+	if errors.Is(err, errUnreadable) {
 		return engine.Page{}, damaged("read a log", err)
 	}
-	return p, nil
+	return p, classify("read a log", err)
 }
 
-func readPage(taskID string, after engine.EventID, limit int, answers []rueidis.RedisResult) (engine.Page, error) {
+// entriesFrom asks for entries from the cursor on, itself included: that shows
+// whether it is there.
+func (s *Store) entriesFrom(log string, cursor engine.EventID, count int) rueidis.Completed {
+	return s.client.B().Xrange().Key(log).Start(cursor.String()).End("+").Count(int64(count)).Build()
+}
+
+// readOn adds to a page what comes after it, and gives how many entries it got.
+// A page that the log was trimmed behind meanwhile stays as it is.
+func (s *Store) readOn(ctx context.Context, p *engine.Page, taskID string, limit, count int) (int, error) {
+	at := p.Events[len(p.Events)-1].ID
+	entries, err := readEntries(s.client.Do(ctx, s.entriesFrom(s.keys.log(taskID), at, count)))
+	if err != nil {
+		return 0, err
+	}
+	had := len(p.Events)
+	for _, e := range entries {
+		if p.Events, err = decodeBatch(p.Events, taskID, e.id, e.batch, at, limit-len(p.Events)); err != nil {
+			return 0, unreadable(err)
+		}
+	}
+	if len(p.Events) == had || p.Events[had].ID.Ordinal != at.Ordinal+1 {
+		p.Events = p.Events[:had]
+		return 0, nil
+	}
+	finish(p)
+	return len(entries), nil
+}
+
+// readPage also gives how many entries the page was made of.
+func readPage(taskID string, after engine.EventID, limit int, answers []rueidis.RedisResult) (p engine.Page, fetched int, err error) {
 	oldest, err := readEntries(answers[1])
 	if err != nil {
-		return engine.Page{}, err
+		return p, 0, err
 	}
 	if len(oldest) == 0 {
-		return engine.Page{Expired: true}, nil
+		return engine.Page{Expired: true}, 0, nil
 	}
-	var p engine.Page
 	for _, e := range oldest {
 		n, err := countOf(e.batch)
 		if err != nil {
-			return engine.Page{}, err
+			return p, 0, unreadable(err)
 		}
 		if n > 0 {
 			p.First = engine.EventID{Millis: e.id.Millis, Ordinal: e.id.Ordinal - n + 1}
 			break
 		}
 	}
-	if p.Last, err = readLast(answers[2], oldest); err != nil || p.First.IsZero() {
-		return engine.Page{}, err
+	if p.First.IsZero() {
+		return p, 0, nil
+	}
+	if p.Last, err = readLast(answers[2], oldest); err != nil {
+		return p, 0, err
 	}
 	entries, err := readEntries(answers[0])
 	if err != nil {
-		return engine.Page{}, err
+		return p, 0, err
 	}
 	if len(entries) > 0 && after.Ordinal > 0 {
 		e := entries[0]
 		n, err := countOf(e.batch)
 		if err != nil {
-			return engine.Page{}, err
+			return p, 0, unreadable(err)
 		}
 		p.Found = e.id.Millis == after.Millis && after.Ordinal > e.id.Ordinal-n
 	}
 	for _, e := range entries {
 		if p.Events, err = decodeBatch(p.Events, taskID, e.id, e.batch, after, limit-len(p.Events)); err != nil {
-			return engine.Page{}, err
+			return p, 0, unreadable(err)
 		}
 		if len(p.Events) == limit {
 			break
 		}
 	}
-	if n := len(p.Events); n > 0 {
-		// Appended between the page and the state, or between state and page
-		// if they were not read on one connection.
-		if last := p.Events[n-1].ID; last.Compare(p.Last) > 0 {
-			p.Last = last
-		}
-		p.More = p.Events[n-1].ID != p.Last
-	}
-	return p, nil
+	finish(&p)
+	return p, len(entries), nil
 }
+
+// finish compares the page with the newest id, which may be from before it.
+func finish(p *engine.Page) {
+	if len(p.Events) == 0 {
+		return
+	}
+	last := p.Events[len(p.Events)-1].ID
+	if last.Compare(p.Last) > 0 {
+		p.Last = last
+	}
+	p.More = last != p.Last
+}
+
+var errUnreadable = errors.New("what is stored cannot be read")
+
+func unreadable(err error) error { return fmt.Errorf("%w: %w", errUnreadable, err) }
 
 // readLast reads the newest id from the state; if that is gone, evicted, from
 // what there is of the log.
@@ -114,7 +163,11 @@ func readLast(answer rueidis.RedisResult, oldest []entry) (engine.EventID, error
 	}
 	ms, rest, _ := strings.Cut(state, "-")
 	ordinal, _, _ := strings.Cut(rest, "-")
-	return parseID(ms + "-" + ordinal)
+	id, err := parseID(ms + "-" + ordinal)
+	if err != nil {
+		return id, unreadable(err)
+	}
+	return id, nil
 }
 
 // entry is an entry of a log.
@@ -125,14 +178,17 @@ type entry struct {
 
 // readEntries reads what XRANGE gives. The batches are the client's memory.
 func readEntries(answer rueidis.RedisResult) ([]entry, error) {
+	if err := answer.Error(); err != nil {
+		return nil, err
+	}
 	list, err := answer.ToArray()
 	if err != nil {
-		return nil, err
+		return nil, unreadable(err)
 	}
 	entries := make([]entry, len(list))
 	for i := range list {
 		if entries[i], err = readEntry(list[i]); err != nil {
-			return nil, err
+			return nil, unreadable(err)
 		}
 	}
 	return entries, nil

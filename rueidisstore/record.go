@@ -98,10 +98,10 @@ func decodeRecord(tag string, fields map[string]string) (engine.Task, error) {
 	}
 	t.CancelReason, t.CancelRequested = fields[fieldCancel], has(fields, fieldCancel)
 	if has(fields, fieldInput) {
-		t.Input = json.RawMessage(fields[fieldInput])
+		t.Input = bytesOf(fields[fieldInput])
 	}
 	if has(fields, fieldMetadata) {
-		t.Metadata = json.RawMessage(fields[fieldMetadata])
+		t.Metadata = bytesOf(fields[fieldMetadata])
 	}
 	var err error
 	fail := func(field string, e error) {
@@ -115,7 +115,7 @@ func decodeRecord(tag string, fields map[string]string) (engine.Task, error) {
 	t.UpdatedAt, e = parseMicros(fields[fieldUpdated])
 	fail(fieldUpdated, e)
 	if files := fields[fieldFiles]; files != "" {
-		fail(fieldFiles, json.Unmarshal([]byte(files), &t.Attachments))
+		fail(fieldFiles, json.Unmarshal(bytesOf(files), &t.Attachments))
 	}
 	t.Suspensions, e = decodeSuspensions(fields)
 	fail(fieldSuspension, e)
@@ -154,7 +154,7 @@ func decodeSuspensions(fields map[string]string) ([]engine.Suspended, error) {
 		if o.ordinal, err = strconv.ParseUint(ordinal, 10, 64); err != nil {
 			return nil, err
 		}
-		if err := json.Unmarshal([]byte(payload), &o.Suspended); err != nil {
+		if err := json.Unmarshal(bytesOf(payload), &o.Suspended); err != nil {
 			return nil, err
 		}
 		open = append(open, o)

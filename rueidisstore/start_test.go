@@ -190,7 +190,7 @@ func TestBound(t *testing.T) {
 	if ctx.Err() == nil {
 		t.Error("a context that has ended begins a command")
 	}
-	if s.deadlines.next() != s.deadlines.next() {
+	if shared := s.deadlines.next(); shared != s.deadlines.next() {
 		t.Error("commands do not share a deadline")
 	}
 	short := deadlines{timeout: time.Millisecond}

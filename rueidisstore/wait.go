@@ -22,8 +22,7 @@ func (s *Store) appendAndWait(ctx context.Context, keys, args []string) (answer 
 	defer done()
 	err = s.client.Dedicated(func(c rueidis.DedicatedClient) error {
 		answer = appendOn(ctx, c, keys, args)
-		m, err := answer.ToMessage()
-		if err != nil || m.IsInt64() {
+		if m, refused := answer.ToMessage(); refused != nil || m.IsInt64() {
 			return nil // nothing was written; readAppend tells why
 		}
 		if !w.Fsync {
