@@ -40,7 +40,7 @@ func newEmitter(cfg Config) *Emitter {
 	m.signals, _ = cfg.Store.(Signals)
 	m.life, m.end = context.WithCancel(context.Background())
 	if leases, ok := cfg.Store.(Leases); ok {
-		m.holds = newHolds(leases, cfg, m.life, &m.keep)
+		m.holds = newHolds(m.life, leases, cfg, &m.keep)
 	}
 	return m
 }

@@ -47,7 +47,7 @@ func (t *hold) appendFence() uint64 {
 	return t.fence
 }
 
-func newHolds(leases Leases, cfg Config, life context.Context, work *gate) *holds {
+func newHolds(life context.Context, leases Leases, cfg Config, work *gate) *holds {
 	return &holds{
 		leases: leases, holder: rand.Text(), ttl: cfg.Lease.TTL, logger: cfg.Logger,
 		life: life, work: work, tasks: map[string]*hold{},

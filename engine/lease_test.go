@@ -93,7 +93,7 @@ func TestLostWorkerIsNoticed(t *testing.T) {
 		if code := engine.CodeOf(err); code != engine.CodeTaskAlreadyTerminal {
 			t.Errorf("the late end was answered with %v", err)
 		}
-		if cause := context.Cause(run.Context()); cause != error(engine.ErrLeaseLost) {
+		if cause := context.Cause(run.Context()); !errors.Is(cause, engine.ErrLeaseLost) {
 			t.Errorf("the cause is %v", cause)
 		}
 		at[1].wantLog(t, task, "STARTED", "FAILED")
@@ -119,7 +119,7 @@ func TestSupersededRun(t *testing.T) {
 					time.Sleep(5 * time.Second)
 				}
 				for _, r := range []*engine.Run{run, other} {
-					if cause := context.Cause(r.Context()); cause != error(engine.ErrLeaseLost) {
+					if cause := context.Cause(r.Context()); !errors.Is(cause, engine.ErrLeaseLost) {
 						t.Errorf("the cause is %v", cause)
 					}
 					for _, p := range []engine.Payload{engine.Started{}, engine.Failed{Code: "X"}, engine.Completed{Result: []byte(`1`)}} {

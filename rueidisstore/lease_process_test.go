@@ -34,7 +34,7 @@ func init() {
 		return
 	}
 	if err := leaseWorker(os.Getenv(envLeaseTask)); err != nil {
-		fmt.Println("end:", err)
+		fmt.Fprintln(os.Stdout, "end:", err)
 	}
 	os.Exit(0)
 }
@@ -69,13 +69,13 @@ func leaseWorker(taskID string) error {
 		if err := run.Progress(ctx, float64(i%100), ""); err != nil {
 			<-run.Context().Done()
 			last := run.Emit(ctx, engine.Completed{Result: []byte(`"late"`)})
-			fmt.Println("append:", engine.CodeOf(err))
-			fmt.Println("cause:", context.Cause(run.Context()))
-			fmt.Println("last:", engine.CodeOf(last))
+			fmt.Fprintln(os.Stdout, "append:", engine.CodeOf(err))
+			fmt.Fprintln(os.Stdout, "cause:", context.Cause(run.Context()))
+			fmt.Fprintln(os.Stdout, "last:", engine.CodeOf(last))
 			return nil
 		}
 		if i == 0 {
-			fmt.Println("working")
+			fmt.Fprintln(os.Stdout, "working")
 		}
 		time.Sleep(20 * time.Millisecond)
 	}
