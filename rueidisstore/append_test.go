@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/taskbridge/taskbridge-fiber/engine"
 	"github.com/taskbridge/taskbridge-fiber/rueidisstore/redistest"
@@ -226,7 +227,16 @@ func TestFence(t *testing.T) {
 
 // What one connection sends at once arrives whole, whatever the sizes.
 func TestManyTasksAtOnce(t *testing.T) {
-	b := open(t, testConfig(t))
+	for _, connections := range []int{1, 4} {
+		t.Run(strconv.Itoa(connections)+" connections", func(t *testing.T) {
+			cfg := testConfig(t)
+			cfg.Append = AppendConfig{Connections: connections, MaxFlushDelay: 20 * time.Microsecond}
+			testManyTasks(t, open(t, cfg))
+		})
+	}
+}
+
+func testManyTasks(t *testing.T, b *bench) {
 	const tasks, batches = 50, 40
 	errs := make(chan error, tasks)
 	for i := range tasks {

@@ -24,6 +24,7 @@ func BenchmarkBurst(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
+	b.Cleanup(func() { _ = eng.Shutdown(context.Background()) })
 	client := plainClient(b)
 	var ours, theirs time.Duration
 	for b.Loop() {

@@ -47,10 +47,11 @@ func (q *dueQueue) keep(taskID string, listed bool) {
 func (q *dueQueue) take() map[string]bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	taken := q.pending
-	if len(taken) > 0 {
-		q.pending = map[string]bool{}
+	if len(q.pending) == 0 {
+		return nil
 	}
+	taken := q.pending
+	q.pending = map[string]bool{}
 	return taken
 }
 

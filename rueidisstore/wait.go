@@ -22,8 +22,8 @@ func (s *Store) appendAndWait(ctx context.Context, keys, args []string) (answer 
 	defer done()
 	err = s.client.Dedicated(func(c rueidis.DedicatedClient) error {
 		answer = appendOn(ctx, c, keys, args)
-		if m, refused := answer.ToMessage(); refused != nil || m.IsInt64() {
-			return nil // nothing was written; readAppend tells why
+		if !stored(answer) {
+			return nil // readAppend tells why
 		}
 		if !w.Fsync {
 			n, err := c.Do(ctx, c.B().Wait().Numreplicas(int64(w.Replicas)).Timeout(w.Timeout.Milliseconds()).Build()).AsInt64()
@@ -42,6 +42,12 @@ func (s *Store) appendAndWait(ctx context.Context, keys, args []string) (answer 
 		return answer, unavailable(&opError{op: "wait for an append", err: err})
 	}
 	return answer, classify("wait for an append", err)
+}
+
+// stored reports whether append.lua wrote the batch, now or before.
+func stored(answer rueidis.RedisResult) bool {
+	m, err := answer.ToMessage()
+	return err == nil && !m.IsInt64()
 }
 
 // appendOn is appendScript.Exec on a connection of one's own.
