@@ -41,7 +41,7 @@ if at then
       local n, token = string.match(e[2][6], '^(%d+):(.*)$')
       if token == ARGV[2] then
         if head and ARGV[8] == '1' then
-          -- WAIT waits for this connection's last write, so there must be one.
+          -- WAIT is for this connection's writes, so let there be one.
           redis.call('SET', state, head, 'KEEPTTL')
         end
         return e[1] .. ':' .. n

@@ -371,9 +371,13 @@ func TestCache(t *testing.T) {
 	missing := task
 	missing.ClientRequestID = "later"
 	tag := deriveTag(*b.secret.Load(), missing.Owner, missing.ClientRequestID)
+	before = calls()
 	for range 3 {
 		_, err := b.Get(t.Context(), tag+"aaaaaaaa", engine.Cached)
 		b.wantCode("Get of what is not there", err, engine.CodeTaskNotFound)
+	}
+	if n := calls() - before; n < 3 {
+		t.Errorf("three times no, and Redis was asked %d times", n)
 	}
 	created, _, err := b.Create(t.Context(), missing)
 	if err != nil {

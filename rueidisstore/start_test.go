@@ -238,4 +238,21 @@ func TestWait(t *testing.T) {
 	b.wantCode("a second end", err, engine.CodeTaskAlreadyTerminal)
 	primary.Must("SCRIPT", "FLUSH")
 	b.append(b.create().ID, completed())
+
+	// A replica that hangs: the repeat comes by another connection, which has
+	// written nothing that it could wait for.
+	hanging := engine.Append{TaskID: b.create().ID, Token: "end", Events: []engine.Draft{completed()}}
+	replica.Pause()
+	_, err = b.Append(t.Context(), hanging)
+	b.wantCode("an end that the replica does not have", err, engine.CodeStoreUnavailable)
+	primary.Must("CLIENT", "KILL", "TYPE", "normal")
+	for range 3 { // the first may meet the cut connection
+		_, err = b.Append(t.Context(), hanging)
+		b.wantCode("the repeat", err, engine.CodeStoreUnavailable)
+	}
+	replica.Resume()
+	eventually(t, "the repeat is confirmed", func() bool {
+		_, err = b.Append(t.Context(), hanging)
+		return err == nil
+	})
 }
