@@ -108,6 +108,27 @@ func TestLeaseIndexMayBeWrong(t *testing.T) {
 	b.awaitOrphan(live.ID)
 }
 
+// What was renewed while somebody looked at it keeps its new place.
+func TestLookingDoesNotUndoARenewal(t *testing.T) {
+	b := open(t, testConfig(t))
+	task := b.create()
+	b.acquire(task.ID, "a", time.Minute)
+	b.do("ZADD", b.keys.leases(shardOf(task.ID)), "0", task.ID)
+	taken, _, err := b.takeOverdue(t.Context(), []int{shardOf(task.ID)})
+	if err != nil || len(taken) != 1 {
+		t.Fatalf("took %v, %v", taken, err)
+	}
+	b.renewed("a", time.Hour, task.ID)
+	want := b.place(task.ID)
+	b.do("DEL", b.keys.hold(task.ID)) // what was seen: nobody holds it
+	if _, err := b.checkOverdue(t.Context(), taken, nil, 1); err != nil {
+		t.Fatal(err)
+	}
+	if got := b.place(task.ID); got != want || got == "" {
+		t.Errorf("the place is %q, was %q", got, want)
+	}
+}
+
 // A server's clock that is set, or a server that was away: all leases are over
 // at once, and those who renew keep them.
 func TestLeasesOutliveAJumpOfTheClock(t *testing.T) {
