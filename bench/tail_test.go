@@ -23,7 +23,7 @@ import (
 func TestTail(t *testing.T) {
 	counts, warm, window, perSecond := []int{1, 20}, 50*time.Millisecond, 200*time.Millisecond, 500
 	if *compare {
-		counts, warm, window, perSecond = taskCounts(t), time.Second, 4*time.Second, *rate
+		counts, warm, window, perSecond = taskCounts(t), time.Second/2, 3*time.Second, *rate
 	}
 	b := newTailBench(t, slices.Max(counts))
 	where := machine(b.redis)
@@ -124,6 +124,8 @@ type tailBench struct {
 	prefix string
 	tasks  []string
 	keys   map[string]string // the key of each task's log
+	// connections are there without any follower.
+	connections int
 }
 
 func newTailBench(t *testing.T, tasks int) *tailBench {
@@ -147,6 +149,7 @@ func newTailBench(t *testing.T, tasks int) *tailBench {
 		return true
 	})
 	b.findKeys(t)
+	b.connections = b.redis.Connections()
 	return b
 }
 
@@ -178,10 +181,10 @@ func (b *tailBench) run(t *testing.T, way string, n, perSecond int, warm, window
 	var f *follower
 	c := cell{tasks: n}
 	if way != wayNobody {
-		before := b.redis.Connections()
+		b.quiet()
 		f = startFollower(t, job{Way: way, Addr: b.redis.Addr(), Prefix: b.prefix, Logs: b.positions(t, n)})
 		defer f.stop()
-		c.connections = b.redis.Connections() - before
+		c.connections = b.redis.Connections() - b.connections
 	}
 	l := startLoad(t.Context(), b.store, b.tasks[:n], perSecond)
 	<-time.After(warm)
@@ -203,6 +206,15 @@ func (b *tailBench) run(t *testing.T, way string, n, perSecond int, warm, window
 		c.lost = b.missing(t, f, l.sent.Load())
 	}
 	return c
+}
+
+// quiet waits until Redis has noticed that the follower before has gone.
+func (b *tailBench) quiet() {
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(5 * time.Second); b.redis.Connections() > b.connections && time.Now().Before(deadline); {
+		<-tick.C
+	}
 }
 
 // missing waits until the follower has all that was sent, and fails if it never
