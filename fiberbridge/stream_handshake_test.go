@@ -26,7 +26,7 @@ func TestStreamNothingIsLostBehindTheHandshake(t *testing.T) {
 		}
 		frames.Write(maskedFrame(0x88, "\x0f\xa7bye")) // 4007
 		wire := handshake + frames.String()
-		rounds := 60
+		rounds := 20
 		if testing.Short() {
 			rounds = 10
 		}

@@ -344,9 +344,11 @@ func TestStreamDrainWithCloseFrames(t *testing.T) {
 	w := h.ws(t)
 	w.subscribe(t, run.Task().ID)
 	w.expect(t, "SUBSCRIPTION_CONFIRMED", run.Task().ID)
-	go h.shutdown(t, t.Context())
+	var down sync.WaitGroup
+	down.Go(func() { h.shutdown(t, t.Context()) })
 	w.expect(t, "HEARTBEAT", run.Task().ID)
 	w.closed(t, 1012)
+	down.Wait()
 	h.empty(t)
 }
 
@@ -487,9 +489,9 @@ func TestStreamFramesBehindTheHandshake(t *testing.T) {
 		if c.status != 101 {
 			t.Fatalf("%d", c.status)
 		}
-		all, err := io.ReadAll(c.raw)
-		if err != nil || !strings.Contains(string(all), "SUBSCRIPTION_CONFIRMED") || !strings.Contains(string(all), "TASK_COMPLETED") {
-			t.Errorf("%q %v", all, err)
+		all := untilClose(t, c.raw)
+		if !strings.Contains(all, "SUBSCRIPTION_CONFIRMED") || !strings.Contains(all, "TASK_COMPLETED") {
+			t.Errorf("%q", all)
 		}
 	})
 }

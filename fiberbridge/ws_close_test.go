@@ -76,6 +76,22 @@ func TestWSViolationAndTheAnsweringClose(t *testing.T) {
 	})
 }
 
+// untilClose reads the payloads of all frames, the close frame's included.
+func untilClose(t *testing.T, r io.Reader) string {
+	t.Helper()
+	var all strings.Builder
+	for {
+		opcode, payload, err := readFrame(r)
+		if err != nil {
+			t.Fatalf("%v after %q", err, all.String())
+		}
+		all.Write(payload)
+		if opcode == 0x8 {
+			return all.String()
+		}
+	}
+}
+
 // readFrame reads one frame of the server.
 func readFrame(r io.Reader) (opcode byte, payload []byte, err error) {
 	var head [10]byte

@@ -257,7 +257,7 @@ func TestWSSlowReader(t *testing.T) {
 			h := startHost(t, hostSetup{
 				bridge: func(c *Config) {
 					c.Streams.DisableFastPath = portable
-					c.Streams.WriteTimeout = 2 * time.Second
+					c.Streams.WriteTimeout = 3 * time.Second
 					c.WebSocket.Heartbeat = 200 * time.Millisecond
 					c.WebSocket.PongTimeout = 200 * time.Millisecond
 				},
@@ -283,7 +283,7 @@ func TestWSSlowReader(t *testing.T) {
 			var code int
 			wg.Go(func() { got, _, code = quick.events(t) })
 			text := strings.Repeat("x", 30_000)
-			for range 150 {
+			for range 60 {
 				if err := run.Emit(t.Context(), engine.Message{Text: text}); err != nil {
 					t.Fatal(err)
 				}

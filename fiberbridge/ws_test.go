@@ -618,9 +618,10 @@ func TestWSFlood(t *testing.T) {
 		burst = append(burst, maskedText(`{"action":"subscribe","taskId":"`+run.Task().ID+`"}`)...)
 	}
 	go func() { _, _ = c.conn.Write(burst) }()
-	all, _ := io.ReadAll(c.raw)
-	if !strings.Contains(string(all), "\x03\xf0too many frames") {
+	all := untilClose(t, c.raw)
+	if !strings.Contains(all, "\x03\xf0too many frames") {
 		t.Errorf("%d bytes, end %q", len(all), all[max(0, len(all)-60):])
 	}
+	c.conn.Close()
 	await(t, "place free", func() bool { return h.streams() == 0 })
 }

@@ -103,7 +103,8 @@ func (g *Group) Adopt(conn net.Conn, pending []byte, h Handler) (*Socket, error)
 // Len is the number of open sockets.
 func (g *Group) Len() int { return int(g.open.Load()) }
 
-// Close closes every socket as Socket.Close does and waits for the loops and
+// Close closes every socket as Socket.Close does, one that is being closed
+// gracefully once its last bytes are written, and waits for the loops and
 // goroutines, or for ctx, whose error it then returns. It may be called again,
 // but not from within a Handler.
 func (g *Group) Close(ctx context.Context) error {
@@ -123,6 +124,8 @@ func (g *Group) Close(ctx context.Context) error {
 	g.mu.Unlock()
 
 	for _, s := range rest {
+		// On the fast path what was accepted is the kernel's already.
+		s.port.awaitFarewell(ctx, s)
 		s.Close()
 	}
 	for _, l := range g.loops {

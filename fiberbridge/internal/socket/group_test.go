@@ -85,3 +85,42 @@ func TestWriteAfterReset(t *testing.T) {
 		}
 	})
 }
+
+// What was accepted before a graceful close is written, though the group is
+// closed right behind it.
+func TestGroupCloseAfterAFarewell(t *testing.T) {
+	g, err := NewGroup(Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	server, client := net.Pipe()
+	defer client.Close()
+	s, err := g.Adopt(server, nil, deafHandler{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n, err := s.TryWrite([]byte("farewell")); n != 8 || err != nil {
+		t.Fatal(n, err)
+	}
+	s.CloseGracefully(10 * time.Second)
+	closed := make(chan error, 1)
+	go func() { closed <- g.Close(t.Context()) }()
+	select {
+	case <-closed:
+		t.Fatal("closed before the farewell was taken")
+	case <-time.After(50 * time.Millisecond):
+	}
+	if all, err := io.ReadAll(client); string(all) != "farewell" {
+		t.Errorf("%q %v", all, err)
+	}
+	client.Close()
+	if err := <-closed; err != nil {
+		t.Error(err)
+	}
+}
+
+type deafHandler struct{}
+
+func (deafHandler) Readable([]byte) {}
+func (deafHandler) Writable()       {}
+func (deafHandler) Hangup(error)    {}

@@ -1,6 +1,7 @@
 package socket
 
 import (
+	"context"
 	"errors"
 	"io"
 	"net"
@@ -27,6 +28,7 @@ type portable struct {
 	out     []byte        // what it writes
 	failed  error         // what it met
 	timeout time.Duration // for one write
+	idle    chan struct{} // closed when nothing is written any more; nil until somebody asks
 }
 
 func (g *Group) adoptPortable(s *Socket, conn net.Conn, pending []byte) error {
@@ -125,6 +127,25 @@ func (p *portable) tryWrite(s *Socket, b []byte) (int, error) {
 	return len(b), nil
 }
 
+// awaitFarewell waits until what was accepted before a CloseGracefully is
+// written, or its linger or ctx is over.
+func (p *portable) awaitFarewell(ctx context.Context, s *Socket) {
+	s.mu.Lock()
+	if s.state&(draining|closed) != draining || !p.writing {
+		s.mu.Unlock()
+		return
+	}
+	if p.idle == nil {
+		p.idle = make(chan struct{})
+	}
+	idle := p.idle
+	s.mu.Unlock()
+	select {
+	case <-idle:
+	case <-ctx.Done():
+	}
+}
+
 // finish lets the writer send a FIN after what it has. Called with the
 // Socket's lock held.
 func (p *portable) finish(s *Socket) { p.startWriter(s) }
@@ -144,6 +165,12 @@ func (p *portable) write(s *Socket) {
 	defer p.exit(s)
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	defer func() {
+		if p.idle != nil && !p.writing {
+			close(p.idle)
+			p.idle = nil
+		}
+	}()
 	for s.state&closed == 0 {
 		switch {
 		case p.out != nil:
