@@ -105,7 +105,7 @@ func (n *node) option(tracking bool, dials *atomic.Uint32) rueidis.ClientOption 
 		o.ClientTrackingOptions = []string{"OPTOUT"}
 	}
 	o.CacheSizeEachConn = 1 << 10
-	o.SendToReplicas, o.ReplicaSelector, o.ReadNodeSelector = nil, nil, nil
+	o.SendToReplicas = nil
 	o.Standalone.ReplicaAddress = nil
 	o.MaxFlushDelay = 0
 	o.ReadBufferEachConn, o.WriteBufferEachConn = 16<<10, 16<<10

@@ -49,12 +49,14 @@ func TestTailLinesJoin(t *testing.T) {
 	var quit sync.WaitGroup
 	done := make(chan struct{})
 	quit.Go(func() {
+		pace := time.NewTicker(2 * time.Millisecond)
+		defer pace.Stop()
 		for {
 			select {
 			case <-done:
 				return
-			default:
-				b.append(task.ID, message("more"))
+			case <-pace.C:
+				_, _ = b.try(task.ID, message("more"))
 			}
 		}
 	})
@@ -84,6 +86,47 @@ func TestTailLinesJoin(t *testing.T) {
 		if n := w.losses(); n > 0 {
 			t.Errorf("%d losses", n)
 		}
+	}
+}
+
+// A line that is behind another does not join it: its followers would miss what
+// lies between the two.
+func TestTailLineBehindStays(t *testing.T) {
+	id := func(ordinal uint64) engine.EventID { return engine.EventID{Millis: 1, Ordinal: ordinal} }
+	f := &feed{key: "k"}
+	tl := &tail{units: map[string]*unit{}}
+	add := func(from engine.EventID) *line {
+		l := &line{feed: f, tail: tl, from: from, atEnd: true}
+		l.unit = unit{key: "k", read: l}
+		l.followers = []*follower{{feed: f, line: l, at: from}}
+		f.lines = append(f.lines, l)
+		return l
+	}
+	ahead, behind := add(id(9)), add(id(8))
+	behind.join()
+	if len(f.lines) != 2 {
+		t.Fatal("a line that was behind has joined")
+	}
+	ahead.join()
+	if len(f.lines) != 1 || len(behind.followers) != 2 || behind.followers[1].line != behind {
+		t.Errorf("%d lines, %d followers", len(f.lines), len(behind.followers))
+	}
+}
+
+// A connection that was replaced unseen: what it answers is not taken for
+// granted, and nothing is lost or repeated.
+func TestTailConnectionReplacedUnseen(t *testing.T) {
+	t.Parallel()
+	cfg := testConfig(t)
+	cfg.Tail.SweepInterval = time.Hour
+	b := open(t, cfg)
+	task := b.create()
+	w, stop := b.follow(task.ID, engine.EventID{})
+	defer stop()
+	for i := range 5 {
+		b.tail.nodes[""].dials.Add(1)
+		b.append(task.ID, message("m"))
+		eventually(t, "an event", func() bool { _, n, lost := w.state(); return n == i+1 && lost == 0 })
 	}
 }
 

@@ -128,6 +128,8 @@ func (b *bench) tryFollow(taskID string, after engine.EventID) (*witness, func()
 // insist appends under faults: again with the same token until it is stored.
 func (b *bench) insist(ctx context.Context, taskID string, drafts ...engine.Draft) error {
 	a := engine.Append{TaskID: taskID, Token: crand.Text(), Events: drafts}
+	ctx, done := context.WithTimeout(ctx, 20*time.Second)
+	defer done()
 	for {
 		_, err := b.Append(ctx, a)
 		if err == nil || ctx.Err() != nil || engine.CodeOf(err) != engine.CodeStoreUnavailable {
