@@ -54,15 +54,21 @@ func startRedis(args ...string) (stop func(), addr string, err error) {
 	port := l.Addr().(*net.TCPAddr).Port
 	l.Close()
 	binary := cmp.Or(os.Getenv("REDISTEST_SERVER"), "redis-server")
-	cmd := exec.Command(binary, append([]string{
+	// The shell ends the server when its input ends: also if this process dies.
+	cmd := exec.Command("sh", append([]string{
+		"-c", `"$@" & read _; kill -9 $!; wait $! 2>/dev/null`, "sh", binary,
 		"--port", strconv.Itoa(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no",
 	}, args...)...)
 	cmd.Stdout, cmd.Stderr = io.Discard, os.Stderr
+	input, err := cmd.StdinPipe()
+	if err != nil {
+		return nil, "", err
+	}
 	if err := cmd.Start(); err != nil {
 		return nil, "", err
 	}
 	stop = func() {
-		_ = cmd.Process.Kill()
+		_ = input.Close()
 		_ = cmd.Wait()
 	}
 	addr = "127.0.0.1:" + strconv.Itoa(port)
