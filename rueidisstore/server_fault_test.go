@@ -36,8 +36,8 @@ func TestFaultServerKilledAndRestarted(t *testing.T) {
 	server := redistest.Server(t, redistest.AppendOnly("always"))
 	tr := newTrial(t, at(server.Addr()), 12, 4)
 	tr.start()
-	for range 3 {
-		tr.awaitProgress(50)
+	for range 2 {
+		tr.awaitProgress(30)
 		server.Restart()
 	}
 	tr.awaitProgress(20)

@@ -43,17 +43,23 @@ func TestFaultSlotsMigrate(t *testing.T) {
 }
 
 // TestFaultSlotsHalfMigrated leaves slots open for a while with some of a task's
-// keys on the one node and some on the other.
+// keys on the one node and some on the other. While all of them are on the same
+// node appends go on.
 func TestFaultSlotsHalfMigrated(t *testing.T) {
+	const keys = 4 // record, log, state, lease
 	cluster := redistest.Cluster(t)
 	tr := newTrial(t, at(cluster.Addrs()...), 6, 6)
 	tr.start()
 	tr.awaitProgress(20)
-	slots := slotsOf(cluster, tr)
-	for n, slot := range slots {
-		m := cluster.BeginMigration(slot)
-		m.MoveKeys(n % 4)                  // of three: record, log, state
-		time.Sleep(100 * time.Millisecond) // requests meet the slot as it is
+	for n, l := range tr.loads {
+		m := cluster.BeginMigration(slotOf(cluster, l))
+		moved := n % (keys + 1)
+		m.MoveKeys(moved)
+		if moved == 0 || moved == keys {
+			tr.awaitProgress(20)
+		} else {
+			time.Sleep(100 * time.Millisecond) // requests meet the slot as it is
+		}
 		for m.MoveKeys(1) > 0 {
 		}
 		m.Finish()
