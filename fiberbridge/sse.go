@@ -35,10 +35,7 @@ func (b *Bridge) SSE(c *fiber.Ctx) error {
 		return b.refuse(c, fiber.StatusNotAcceptable,
 			engine.NewError(engine.CodeInvalidRequest, "this resource is text/event-stream"))
 	}
-	place, err := b.streams.reserve()
-	if err != nil {
-		return b.failStream(c, err, named)
-	}
+	place, full := b.streams.reserve()
 	start, err := b.eng.Subscribe(c.UserContext(), auth, engine.SubscribeRequest{
 		TaskID:    utils.CopyString(c.Params(taskParam)),
 		After:     after,
@@ -52,6 +49,11 @@ func (b *Bridge) SSE(c *fiber.Ctx) error {
 		place.cancel()
 		c.Set(fiber.HeaderCacheControl, "no-store")
 		return c.SendStatus(fiber.StatusNoContent)
+	}
+	// Last, since an answer that keeps a client from coming back needs no place
+	// and helps most where there is none.
+	if full != nil {
+		return b.failStream(c, full, named)
 	}
 	setSSEHeaders(c)
 	if c.Method() == fiber.MethodHead {

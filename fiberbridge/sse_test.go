@@ -183,6 +183,21 @@ func TestSSEPassingRefusalToEventSource(t *testing.T) {
 			}
 			checkClosing(t, blocks[0], "server_draining")
 		}
+		// What lasts is said at the limit as well.
+		over := h.task(t)
+		complete(t, over)
+		ids := h.ids(t, over.Task().ID)
+		for _, c := range []struct {
+			path, cursor string
+			status       int
+		}{
+			{ssePath(strings.Repeat("a", 32)), "", 404},
+			{ssePath(over.Task().ID), ids[len(ids)-1], 204},
+		} {
+			if got := h.get(t, c.path, "Accept: text/event-stream", "Last-Event-ID: "+c.cursor); got.status != c.status {
+				t.Errorf("at the limit %d, want %d", got.status, c.status)
+			}
+		}
 		held.conn.Close()
 		await(t, "place free", func() bool { return h.streams() == 0 })
 		h.get(t, path).next(t)

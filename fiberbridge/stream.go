@@ -59,11 +59,11 @@ func (st *stream) init(s *streams, self subscriber, expires time.Time, heartbeat
 	if age := s.cfg.Streams.MaxAge; age > 0 {
 		st.oldAt = s.deadlines.now() + instant(age-jitter(age/10))
 	}
-	st.quick = s.cfg.Streams.WriteTimeout
 	// Noticed within two heartbeats: the kernel counts from the first
 	// retransmission, and looks at the next ones only.
-	if soon := max(heartbeat-heartbeat/5-250*time.Millisecond, heartbeat/2); soon > 0 && soon < st.quick {
-		st.quick = soon
+	st.quick = max(heartbeat-heartbeat/5-250*time.Millisecond, heartbeat/2)
+	if st.quick <= 0 {
+		st.quick = s.cfg.Streams.WriteTimeout
 	}
 }
 
@@ -107,6 +107,15 @@ func (st *stream) adopt(h *handover) error {
 	return nil
 }
 
+// Backlog is fanout.Backlogged's.
+func (st *stream) Backlog() (n int, ok bool) {
+	sock := st.sock.Load()
+	if sock == nil {
+		return 0, false
+	}
+	return sock.Backlog()
+}
+
 // TryWrite is fanout.Sink's.
 func (st *stream) TryWrite(p []byte) (int, error) {
 	sock := st.sock.Load()
@@ -120,8 +129,10 @@ func (st *stream) TryWrite(p []byte) (int, error) {
 	if full := n < len(p); full != st.parked.Load() {
 		st.parked.Store(full)
 		if full {
-			// A shut window is a slow reader's right for WriteTimeout.
-			sock.SetUserTimeout(st.s.cfg.Streams.WriteTimeout)
+			// Whether a slow reader takes anything, the outlet sees. The kernel
+			// does not: a window that opens by less than the segment at the
+			// head of its queue is a shut one to TCP_USER_TIMEOUT.
+			sock.SetUserTimeout(0)
 		} else {
 			sock.SetUserTimeout(st.quick)
 			st.self.resumed()

@@ -43,9 +43,10 @@ func (s *streams) reserve() (*ticket, error) {
 	return t, nil
 }
 
-// cancel gives the place back, unless it was taken or given back already.
+// cancel gives the place back, unless it was taken or given back already. On no
+// ticket at all it does nothing.
 func (t *ticket) cancel() {
-	if t.gone.Swap(true) {
+	if t == nil || t.gone.Swap(true) {
 		return
 	}
 	t.s.deadlines.drop(t)

@@ -108,7 +108,11 @@ func (l *loop) sweep() {
 				if o == nil || o.at+int64(cfg.WriteTimeout) > l.now {
 					break
 				}
-				l.end(o, EndSlow)
+				if o.taking() {
+					l.place(o)
+				} else {
+					l.end(o, EndSlow)
+				}
 			}
 		}
 		if cfg.Heartbeat > 0 {

@@ -134,6 +134,16 @@ type Sink interface {
 	Ended(reason EndReason)
 }
 
+// Backlogged is a Sink that buffers out of the hub's sight, as a socket does. A
+// peer that takes little at a time may empty that buffer for longer than
+// WriteTimeout before the sink is writable again; as long as it shrinks, the
+// outlet is not slow.
+type Backlogged interface {
+	// Backlog is how many bytes the peer has not taken yet; ok is false if the
+	// sink cannot tell. It must not block.
+	Backlog() (n int, ok bool)
+}
+
 // EndReason says why an outlet ended.
 type EndReason uint8
 
@@ -143,7 +153,8 @@ const (
 	EndAsked EndReason = iota
 	// EndGone: the peer is gone: TryWrite failed or Outlet.Gone was called.
 	EndGone
-	// EndSlow: the sink took nothing for OutletConfig.WriteTimeout.
+	// EndSlow: the sink, or the peer behind a Backlogged one, took nothing for
+	// OutletConfig.WriteTimeout.
 	EndSlow
 	// EndHub: the hub was closed.
 	EndHub

@@ -75,6 +75,8 @@ type many struct {
 type rest struct {
 	tail    []byte
 	control []byte
+	// backlog is what the peer had not taken when that was last asked.
+	backlog int
 }
 
 // Follow adds the log of key from the cursor on: opening first (may be nil),

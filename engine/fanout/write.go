@@ -20,6 +20,7 @@ func (l *loop) write(o *Outlet, p []byte) {
 		return
 	case n < len(p):
 		o.rest = &rest{tail: p[max(n, 0):]}
+		o.rest.backlog, _ = o.backlog()
 		l.abandon(o)
 	}
 	l.place(o)
@@ -62,6 +63,7 @@ func (l *loop) drain(o *Outlet) {
 			l.place(o)
 		}
 		if len(r.tail) > 0 {
+			r.backlog, _ = o.backlog()
 			return
 		}
 	}
@@ -72,6 +74,23 @@ func (l *loop) drain(o *Outlet) {
 	}
 	l.place(o)
 	l.queue(o)
+}
+
+// backlog asks the sink, if it is one that knows.
+func (o *Outlet) backlog() (n int, ok bool) {
+	if b, knows := o.sink.(Backlogged); knows {
+		return b.Backlog()
+	}
+	return 0, false
+}
+
+// taking reports whether the peer of a parked outlet has taken something since
+// that was last asked.
+func (o *Outlet) taking() bool {
+	n, ok := o.backlog()
+	before := o.rest.backlog
+	o.rest.backlog = n
+	return ok && n < before
 }
 
 // farewell ends o when p is written.

@@ -77,7 +77,9 @@ func newHost(s settings, logger *slog.Logger) (*host, error) {
 		AppName:               "TaskBridge demo",
 		BodyLimit:             bodyLimit,
 		DisableStartupMessage: true,
-		ErrorHandler:          bridge.ErrorHandler(nil),
+		// The bridge reads forms itself, and keeps the order of all files.
+		DisablePreParseMultipartForm: true,
+		ErrorHandler:                 bridge.ErrorHandler(nil),
 	})
 	app.Use(recoverer.New())
 	app.Use(requestid.New())

@@ -155,6 +155,13 @@ func (s *Socket) lost(err error) error {
 
 func (s *Socket) fastUserTimeout(d time.Duration) { setUserTimeout(int(s.fast.fd), d) }
 
+// fastBacklog asks for the send queue: what is not sent and what is not
+// acknowledged (SIOCOUTQ, tcp(7)).
+func (s *Socket) fastBacklog() (n int, ok bool) {
+	n, err := unix.IoctlGetInt(int(s.fast.fd), unix.SIOCOUTQ)
+	return n, err == nil
+}
+
 // apply sets the options of a new connection. They are refinements: a kernel
 // that does not know one serves without it.
 func (o Options) apply(fd int) {

@@ -25,6 +25,8 @@ func (s *Socket) fastFinish()                   {}
 func (s *Socket) fastClose()                    {}
 func (s *Socket) fastUserTimeout(time.Duration) {}
 
+func (s *Socket) fastBacklog() (n int, ok bool) { return 0, false }
+
 func (o Options) tune(*net.TCPConn) {}
 
 func tcpUserTimeout(*net.TCPConn, time.Duration) bool { return false }

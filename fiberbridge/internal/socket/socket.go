@@ -127,6 +127,17 @@ func (s *Socket) SetUserTimeout(d time.Duration) {
 	s.fastUserTimeout(d)
 }
 
+// Backlog is how many written bytes the peer has not acknowledged yet. ok is
+// false where the system does not tell, and on the portable path.
+func (s *Socket) Backlog() (n int, ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.state&closed != 0 || s.port != nil {
+		return 0, false
+	}
+	return s.fastBacklog()
+}
+
 // CloseGracefully sends a FIN after what was written, and closes when the peer
 // closes too or after linger, throwing away what it still sends: closing at
 // once would turn unread bytes into a reset that destroys what is in flight.
