@@ -11,6 +11,7 @@ import (
 // TestFaultFailoverOnRequest makes the replica the primary while both run. What
 // the old primary acknowledged after the replica stopped listening to it is lost.
 func TestFaultFailoverOnRequest(t *testing.T) {
+	t.Parallel()
 	watch := redistest.Sentinel(t)
 	tr := newTrial(t, under(watch), 9, 3)
 	tr.start()
@@ -26,6 +27,7 @@ func TestFaultFailoverOnRequest(t *testing.T) {
 // TestFaultPrimaryKilled lets the Sentinels find out, and brings the old primary
 // back as a replica.
 func TestFaultPrimaryKilled(t *testing.T) {
+	t.Parallel()
 	watch := redistest.Sentinel(t)
 	tr := newTrial(t, under(watch), 9, 3)
 	tr.start()
@@ -45,6 +47,7 @@ func TestFaultPrimaryKilled(t *testing.T) {
 // was acknowledged and delivered since is gone. That must be announced, and
 // what takes its place must be delivered.
 func TestFaultFailoverLosesTheTail(t *testing.T) {
+	t.Parallel()
 	watch := redistest.Sentinel(t)
 	tr := newTrial(t, under(watch), 6, 3)
 	tr.start()

@@ -33,6 +33,7 @@ func (tr *trial) lateJoiners() {
 }
 
 func TestFaultServerKilledAndRestarted(t *testing.T) {
+	t.Parallel()
 	server := redistest.Server(t, redistest.AppendOnly("always"))
 	tr := newTrial(t, at(server.Addr()), 12, 4)
 	tr.start()
@@ -52,6 +53,7 @@ func TestFaultServerKilledAndRestarted(t *testing.T) {
 }
 
 func TestFaultConnectionsCutOneByOne(t *testing.T) {
+	t.Parallel()
 	server := redistest.Server(t)
 	tr := newTrial(t, at(server.Addr()), 12, 4)
 	tr.start()
@@ -68,6 +70,7 @@ func TestFaultConnectionsCutOneByOne(t *testing.T) {
 }
 
 func TestFaultAllConnectionsCutAtOnce(t *testing.T) {
+	t.Parallel()
 	server := redistest.Server(t)
 	tr := newTrial(t, at(server.Addr()), 12, 4)
 	tr.start()
@@ -92,6 +95,7 @@ func (tr *trial) pause(server *redistest.Instance) {
 }
 
 func TestFaultServerPaused(t *testing.T) {
+	t.Parallel()
 	server := redistest.Server(t)
 	tr := newTrial(t, at(server.Addr()), 12, 4)
 	tr.start()
@@ -99,6 +103,25 @@ func TestFaultServerPaused(t *testing.T) {
 	tr.pause(server)
 	tr.lateJoiners()
 	tr.awaitProgress(50)
+	tr.finish()
+	tr.verify(keepsAll)
+}
+
+// TestFaultAnswersLost cuts connections after the server has done what it was
+// asked and before anybody knows.
+func TestFaultAnswersLost(t *testing.T) {
+	t.Parallel()
+	server := redistest.Server(t)
+	wire := redistest.NewWire(t, server.Addr())
+	tr := newTrial(t, at(wire.Addr()), 12, 4)
+	tr.start()
+	for range 15 {
+		tr.awaitProgress(5)
+		if n := wire.LoseAnswers(20 * time.Millisecond); n == 0 {
+			t.Error("no answer got lost")
+		}
+	}
+	tr.lateJoiners()
 	tr.finish()
 	tr.verify(keepsAll)
 }

@@ -56,12 +56,14 @@ func testStores(t *testing.T, option rueidis.ClientOption) {
 }
 
 func TestStoreOnCluster(t *testing.T) {
+	t.Parallel()
 	testStores(t, at(redistest.Cluster(t).Addrs()...))
 }
 
 // TestStoreOnClusterWithSlotsOnTheMove runs the suite while slots, with what
 // is in them, go round the nodes.
 func TestStoreOnClusterWithSlotsOnTheMove(t *testing.T) {
+	t.Parallel()
 	cluster := redistest.Cluster(t)
 	stop := make(chan struct{})
 	var moving sync.WaitGroup

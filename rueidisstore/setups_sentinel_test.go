@@ -16,5 +16,6 @@ func under(w *redistest.Watch) rueidis.ClientOption {
 }
 
 func TestStoreUnderSentinel(t *testing.T) {
+	t.Parallel()
 	testStores(t, under(redistest.Sentinel(t)))
 }

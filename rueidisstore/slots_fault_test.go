@@ -28,6 +28,7 @@ func slotsOf(c *redistest.Nodes, tr *trial) []int {
 // TestFaultSlotsMigrate moves the slot of every task, the quiet ones' while
 // their logs are still empty, from node to node until each has been everywhere.
 func TestFaultSlotsMigrate(t *testing.T) {
+	t.Parallel()
 	cluster := redistest.Cluster(t)
 	tr := newTrial(t, at(cluster.Addrs()...), 8, 8)
 	tr.start()
@@ -46,6 +47,7 @@ func TestFaultSlotsMigrate(t *testing.T) {
 // keys on the one node and some on the other. While all of them are on the same
 // node appends go on.
 func TestFaultSlotsHalfMigrated(t *testing.T) {
+	t.Parallel()
 	const keys = 4 // record, log, state, lease
 	cluster := redistest.Cluster(t)
 	tr := newTrial(t, at(cluster.Addrs()...), 6, 6)
@@ -72,6 +74,7 @@ func TestFaultSlotsHalfMigrated(t *testing.T) {
 
 // TestFaultClusterNodeRestarted kills one node after the other.
 func TestFaultClusterNodeRestarted(t *testing.T) {
+	t.Parallel()
 	cluster := redistest.Cluster(t, redistest.AppendOnly("always"))
 	tr := newTrial(t, at(cluster.Addrs()...), 9, 3)
 	tr.start()
@@ -89,6 +92,7 @@ func TestFaultClusterNodeRestarted(t *testing.T) {
 // TestFaultClusterNodePaused stops one node for longer than the others take to
 // call it failed: the Cluster is down meanwhile, as it has no replica of it.
 func TestFaultClusterNodePaused(t *testing.T) {
+	t.Parallel()
 	cluster := redistest.Cluster(t)
 	tr := newTrial(t, at(cluster.Addrs()...), 9, 3)
 	tr.start()

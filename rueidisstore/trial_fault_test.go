@@ -61,6 +61,8 @@ func newTrial(t *testing.T, option rueidis.ClientOption, busy, quiet int) *trial
 	t.Helper()
 	tr := &trial{T: t, stopped: make(chan struct{}), cfg: rueidisstore.Config{
 		Redis: option, Prefix: fmt.Sprintf("trial%d", prefixes.Add(1)), MaxStreamLength: 1 << 20,
+		// The sweep is for what nobody thought of; none of this may need it.
+		Tail:   rueidisstore.TailConfig{SweepInterval: time.Hour},
 		Logger: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn})),
 	}}
 	tr.stop = sync.OnceFunc(func() { close(tr.stopped) })

@@ -1,8 +1,10 @@
 package redistest_test
 
 import (
+	"net"
 	"os"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -122,5 +124,34 @@ func TestSentinelLosesWhatTheReplicaLacks(t *testing.T) {
 		if got := s.Must("GET", "k"); got != "kept" {
 			t.Errorf("the key is %v", got)
 		}
+	}
+}
+
+func TestWireLosesAnswers(t *testing.T) {
+	s := redistest.Server(t)
+	w := redistest.NewWire(t, s.Addr())
+	c, err := net.Dial("tcp", w.Addr())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = c.Close() }()
+	answer := make([]byte, 64)
+	if _, err := c.Write([]byte("AUTH redistest redistest\r\n")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Read(answer); err != nil || !strings.HasPrefix(string(answer), "+OK") {
+		t.Fatalf("%q, %v", answer, err)
+	}
+	lost := make(chan int)
+	go func() { lost <- w.LoseAnswers(300 * time.Millisecond) }()
+	time.Sleep(50 * time.Millisecond) // it loses by now
+	if _, err := c.Write([]byte("INCR n\r\n")); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := c.Read(answer); err == nil {
+		t.Errorf("an answer got through: %q", answer[:n])
+	}
+	if n := <-lost; n != 1 || s.Must("GET", "n") != "1" {
+		t.Errorf("%d connections lost an answer; the server has %v", n, s.Must("GET", "n"))
 	}
 }

@@ -1,0 +1,124 @@
+package redistest
+
+import (
+	"io"
+	"net"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// Wire is a way to a server on which answers can get lost.
+type Wire struct {
+	listener net.Listener
+	to       string
+	running  sync.WaitGroup
+
+	mu     sync.Mutex
+	closed bool
+	links  map[*link]struct{}
+}
+
+// link is one connection through the wire.
+type link struct {
+	client, server net.Conn
+	mute           atomic.Bool
+	// swallowed counts the answers' bytes that did not get through.
+	swallowed atomic.Int64
+}
+
+// NewWire opens a way to the server at addr.
+func NewWire(t testing.TB, addr string) *Wire {
+	t.Helper()
+	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatalf("redistest: %v", err)
+	}
+	w := &Wire{listener: l, to: addr, links: map[*link]struct{}{}}
+	w.running.Go(w.accept)
+	t.Cleanup(w.close)
+	return w
+}
+
+// Addr is what clients connect to.
+func (w *Wire) Addr() string { return w.listener.Addr().String() }
+
+// LoseAnswers lets what clients send reach the server, loses what it answers
+// within the time, and then cuts every connection. It returns how many of them
+// lost an answer.
+func (w *Wire) LoseAnswers(within time.Duration) int {
+	w.mu.Lock()
+	var all []*link
+	for k := range w.links {
+		k.mute.Store(true)
+		all = append(all, k)
+	}
+	w.mu.Unlock()
+	time.Sleep(within) // the server does what it was asked
+	lost := 0
+	for _, k := range all {
+		if k.swallowed.Load() > 0 {
+			lost++
+		}
+		k.cut()
+	}
+	return lost
+}
+
+func (w *Wire) accept() {
+	for {
+		client, err := w.listener.Accept()
+		if err != nil {
+			return
+		}
+		server, err := dial(w.to, nil)
+		if err != nil {
+			_ = client.Close()
+			continue
+		}
+		k := &link{client: client, server: server}
+		w.mu.Lock()
+		if w.closed {
+			w.mu.Unlock()
+			k.cut()
+			return
+		}
+		w.links[k] = struct{}{}
+		w.running.Go(func() { _, _ = io.Copy(server, client); k.cut() })
+		w.running.Go(func() { _, _ = io.Copy(k, server); w.forget(k) })
+		w.mu.Unlock()
+	}
+}
+
+// Write implements io.Writer for what the server answers.
+func (k *link) Write(p []byte) (int, error) {
+	if k.mute.Load() {
+		k.swallowed.Add(int64(len(p)))
+		return len(p), nil
+	}
+	return k.client.Write(p)
+}
+
+func (k *link) cut() {
+	_ = k.client.Close()
+	_ = k.server.Close()
+}
+
+func (w *Wire) forget(k *link) {
+	k.cut()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	delete(w.links, k)
+}
+
+func (w *Wire) close() {
+	_ = w.listener.Close()
+	w.mu.Lock()
+	w.closed = true
+	for k := range w.links {
+		k.cut()
+	}
+	w.mu.Unlock()
+	w.running.Wait()
+}
