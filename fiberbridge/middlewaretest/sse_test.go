@@ -105,11 +105,11 @@ func TestStreamBehindLimiter(t *testing.T) {
 	follow, run := streamHost(t, func(*fiberbridge.Bridge) fiber.Handler { return limiter.New(limiter.Config{Max: 1}) })
 	say(t, run, "hello")
 	resp := follow("alice")
-	if resp.StatusCode != 200 || resp.Header.Get("X-Ratelimit-Limit") != "1" || resp.Header.Get("X-Ratelimit-Remaining") != "0" {
+	if resp.StatusCode != http.StatusOK || resp.Header.Get("X-Ratelimit-Limit") != "1" || resp.Header.Get("X-Ratelimit-Remaining") != "0" {
 		t.Error(resp.StatusCode, resp.Header)
 	}
 	line(t, resp, "data: ")
-	if resp := follow("alice"); resp.StatusCode != 429 {
+	if resp := follow("alice"); resp.StatusCode != http.StatusTooManyRequests {
 		t.Error(resp.StatusCode)
 	}
 }
@@ -123,7 +123,7 @@ func TestStreamBehindCacheWithOwns(t *testing.T) {
 	for range 2 {
 		line(t, follow("alice"), "data: ")
 	}
-	if resp := follow("bob"); resp.StatusCode != 404 {
+	if resp := follow("bob"); resp.StatusCode != http.StatusNotFound {
 		t.Error(resp.StatusCode)
 	}
 }
