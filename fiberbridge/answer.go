@@ -25,7 +25,7 @@ func (b *Bridge) answer(c *fiber.Ctx, serve service) error {
 	auth, err := b.authenticate(c)
 	if err == nil {
 		// Fiber's UserContext is the host's (timeouts, tracing). That the client
-		// has gone no context tells: fasthttp learns it only by writing.
+		// has gone no context tells; a waiting poll looks for itself (watchPeer).
 		ctx, cancel := context.WithTimeout(c.UserContext(), requestLimit)
 		err = serve(ctx, c, auth)
 		cancel()
