@@ -47,6 +47,9 @@ type Draft struct {
 	Type      EventType
 	CreatedAt time.Time
 	Payload   json.RawMessage
+	// Default is kept with the suspension that a TASK_SUSPENDED opens; clients
+	// do not see it.
+	Default *DefaultAction
 }
 
 // Event is one entry of a task's log. It is immutable; Payload is shared.

@@ -1,0 +1,135 @@
+package engine
+
+import (
+	"context"
+	"encoding/json"
+	"time"
+)
+
+// ActionStore is the power of a store to keep suspensions and the answers to
+// them: a suspension that TASK_SUSPENDED opened, the receipt of the answer that
+// was accepted, and whether the executor has it yet. New looks for it once;
+// without it every action is refused and a suspension only expires.
+//
+// Time is the store's: it decides whether a suspension has expired, whatever a
+// node's clock says.
+//
+// Every method may be called concurrently; errors are those of [Store].
+type ActionStore interface {
+	// Suspension returns one suspension of a task as it is now, open or not,
+	// with the answer that resolved it. TASK_NOT_FOUND if the task or the
+	// suspension is unknown, or was pruned.
+	Suspension(ctx context.Context, taskID, suspendID string) (Suspension, error)
+
+	// Resolve is one atomic step: it finds out what becomes of an answer or of
+	// an expiry, and if that is VerdictAccepted it resolves the suspension,
+	// keeps the receipt, notes that the hand-off is pending, and appends
+	// Resolution.Event; otherwise it changes nothing. Of many at once, on any
+	// number of nodes, exactly one is accepted. Whoever listens to the task's
+	// Signals is woken.
+	//
+	// A repeat of an accepted Resolution whose answer was lost finds its own
+	// receipt: VerdictDeduplicated.
+	Resolve(ctx context.Context, r Resolution) (Verdict, error)
+
+	// HandedOver notes that the executor has the answer to a suspension.
+	// Repeating it, or naming what is not there any more, is no error.
+	HandedOver(ctx context.Context, taskID, suspendID string) error
+
+	// Due gives up to limit of what somebody must see to: open suspensions
+	// whose time is over, and answers whose hand-off is still pending a few
+	// seconds after they were accepted. What one caller was given no other gets
+	// for some seconds; then it is offered again until it is done. It looks at
+	// an index of due times, not at all tasks, and is made to be called every
+	// half a second on every node. It may give suspensions and an error: what it
+	// could not look at comes later.
+	Due(ctx context.Context, limit int) ([]DueSuspension, error)
+}
+
+// Suspension is what a store knows of one suspension.
+type Suspension struct {
+	Suspended
+	// Default is the answer that an expiry gives. Nil: expiry fails the task.
+	Default *DefaultAction
+	// Answer is what resolved it. Nil while it is open, and after it expired or
+	// the task ended without an answer.
+	Answer *Action
+	// Open says that it waits for an answer. Past ExpiresAt it is open until an
+	// expiry was accepted, but no answer is.
+	Open bool
+	// HandedOver says that the executor has the answer.
+	HandedOver bool
+}
+
+// Action is an answer to a suspension.
+type Action struct {
+	// ClientActionID names the answer within its task.
+	ClientActionID string `json:"clientActionId"`
+	SuspendID      string `json:"suspendId"`
+	ActionType     string `json:"actionType"`
+	// Payload and Metadata are JSON objects.
+	Payload  json.RawMessage `json:"payload,omitempty"`
+	Metadata json.RawMessage `json:"metadata,omitempty"`
+	// Actor is the subject that answered; empty for the default action of an
+	// expired suspension.
+	Actor      string    `json:"actor,omitempty"`
+	AcceptedAt time.Time `json:"acceptedAt"`
+}
+
+// DefaultAction is the answer that a suspension gives itself when it expires.
+type DefaultAction struct {
+	// ActionType is one of the allowed actions.
+	ActionType string `json:"actionType"`
+	// Payload is a JSON object; nil stands for {}.
+	Payload json.RawMessage `json:"payload,omitempty"`
+}
+
+// Resolution asks a store to resolve a suspension: by an answer, by the default
+// action of one that expired, or by failing the task of one that expired.
+type Resolution struct {
+	TaskID    string
+	SuspendID string
+	// Expiry is accepted only when the suspension's time is over, an answer only
+	// before that.
+	Expiry bool
+	// Action is the receipt to keep; nil if the expiry fails the task.
+	Action *Action
+	// Fingerprint stands for the content of the action (suspension, type,
+	// payload): two are equal exactly if their fingerprints are.
+	Fingerprint string
+	// Unfit says that the payload does not fit what the suspension asks for. It
+	// counts only when nothing else stands against the answer: VerdictUnfit.
+	Unfit bool
+	// Event is TASK_ACTION_ACCEPTED, or the TASK_FAILED of an expiry.
+	Event Draft
+}
+
+// Verdict is what became of a Resolution. They are checked for in this order.
+type Verdict int
+
+// The verdicts.
+const (
+	// VerdictUnknown: the task has no such suspension.
+	VerdictUnknown Verdict = iota
+	// VerdictNotAllowed: the suspension does not allow this type of action.
+	VerdictNotAllowed
+	// VerdictDeduplicated: there is a receipt with this id and content.
+	VerdictDeduplicated
+	// VerdictConflict: there is a receipt with this id and other content.
+	VerdictConflict
+	// VerdictResolved: another answer resolved it, or the task is over.
+	VerdictResolved
+	// VerdictExpired: it expired. For an expiry: its time is not over yet, or
+	// another expiry was accepted.
+	VerdictExpired
+	// VerdictUnfit: Resolution.Unfit.
+	VerdictUnfit
+	// VerdictAccepted: it is resolved.
+	VerdictAccepted
+)
+
+// DueSuspension is something that Due found.
+type DueSuspension struct {
+	TaskID string
+	Suspension
+}
