@@ -64,9 +64,8 @@ func (m *Emitter) Open(ctx context.Context, task Task) (*Run, error) {
 	}
 	r := &Run{em: m, task: task, token: rand.Text()}
 	r.ctx, r.cancel = context.WithCancelCause(ctx)
-	cancelled := func(reason string) { r.cancel(&CancelRequested{Reason: reason}) }
 	if task.CancelRequested {
-		cancelled(task.CancelReason)
+		r.signalled(Signal{CancelRequested: true, CancelReason: task.CancelReason})
 	}
 	var err error
 	if r.hold, err = m.holds.take(ctx, r); err != nil {
@@ -76,8 +75,8 @@ func (m *Emitter) Open(ctx context.Context, task Task) (*Run, error) {
 	if m.signals == nil {
 		return r, nil
 	}
-	err = m.retry(ctx, "listen for a task's cancellation", task.ID, func() (err error) {
-		r.unlisten, err = m.signals.Listen(ctx, task.ID, cancelled)
+	err = m.retry(ctx, "listen to a task's signals", task.ID, func() (err error) {
+		r.unlisten, err = m.signals.Listen(ctx, task.ID, r.signalled)
 		return err
 	})
 	if err != nil {

@@ -211,6 +211,13 @@ func (r *Run) Close(ctx context.Context) error {
 	return err
 }
 
+// signalled takes what the store says about the task.
+func (r *Run) signalled(s Signal) {
+	if s.CancelRequested {
+		r.cancel(&CancelRequested{Reason: s.CancelReason})
+	}
+}
+
 // supersede ends the run because its task was given to another worker.
 func (r *Run) supersede() {
 	r.mu.Lock()

@@ -785,7 +785,7 @@ type deafStore struct {
 	until time.Time
 }
 
-func (s *deafStore) Listen(ctx context.Context, id string, fn func(string)) (func(), error) {
+func (s *deafStore) Listen(ctx context.Context, id string, fn func(engine.Signal)) (func(), error) {
 	if time.Now().Before(s.until) {
 		return nil, unavailable
 	}

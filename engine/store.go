@@ -129,13 +129,26 @@ type Follower interface {
 	Lost()
 }
 
-// Signals carries requests to whichever node a task runs on. It is state plus
-// a wake-up: a request made before anyone listened is not lost.
+// Signals carries what happens to a task to whichever node it runs on. It is
+// state plus a wake-up: what came before anyone listened is not lost.
 type Signals interface {
-	// Listen calls fn when the task's cancellation has been requested: at
-	// once, in a goroutine of the store, if that has already happened. fn is
-	// called at most once and must return quickly. stop does not wait for fn.
-	Listen(ctx context.Context, taskID string, fn func(reason string)) (stop func(), err error)
+	// Listen calls fn with the task's Signal: at once if it is not zero, then
+	// whenever it has changed. fn is called in a goroutine of the store, one
+	// call at a time; what changes meanwhile comes in one further call, with
+	// the Signal of then. It must return quickly, and may call the store, stop
+	// included. stop does not wait for fn; no call begins after it.
+	Listen(ctx context.Context, taskID string, fn func(Signal)) (stop func(), err error)
+}
+
+// Signal is what others have done to a task, as far as its worker must know.
+type Signal struct {
+	// CancelRequested says that somebody asked; CancelReason is the first one's
+	// reason.
+	CancelRequested bool
+	CancelReason    string
+	// Resolved grows whenever a suspension of the task is resolved: by an
+	// answer, by its expiry, or by the end of the task.
+	Resolved uint64
 }
 
 // AttachmentStore holds uploaded files from the create request until the task

@@ -31,6 +31,7 @@ const (
 	fieldStatus      = "status"
 	fieldUpdated     = "updated"
 	fieldCancel      = "cancel" // the reason; present if requested
+	fieldResolved    = "acts"   // how many suspensions were resolved; absent if none
 	fieldEnd         = "end"    // the terminal event, as a batch of one
 	fieldEndID       = "endid"
 	fieldSuspension  = "s:" // + suspendId: ordinal, ":", payload

@@ -10,7 +10,7 @@ var _ engine.Signals = (*Store)(nil)
 
 // Listen implements engine.Signals. fn is called in a goroutine of the store;
 // Close waits for it, so fn must not close the store.
-func (s *Store) Listen(ctx context.Context, taskID string, fn func(reason string)) (func(), error) {
+func (s *Store) Listen(ctx context.Context, taskID string, fn func(engine.Signal)) (func(), error) {
 	if s.isClosed() {
 		return nil, errClosed()
 	}

@@ -184,7 +184,7 @@ func TestTailWithoutTracking(t *testing.T) {
 	lost, stopLost := b.follow(gone.ID, engine.EventID{})
 	defer stopLost()
 	reasons := make(chan string, 1)
-	stopListening, err := b.Listen(t.Context(), task.ID, func(reason string) { reasons <- reason })
+	stopListening, err := b.Listen(t.Context(), task.ID, func(s engine.Signal) { reasons <- s.CancelReason })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -238,7 +238,7 @@ func TestTailSignalsDuringOutage(t *testing.T) {
 	for range 10 {
 		task := a.create()
 		reasons := make(chan string, 4)
-		stop, err := a.Listen(t.Context(), task.ID, func(reason string) { reasons <- reason })
+		stop, err := a.Listen(t.Context(), task.ID, func(s engine.Signal) { reasons <- s.CancelReason })
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -272,7 +272,7 @@ func TestTailFollowWhileDown(t *testing.T) {
 	server.Pause()
 	for _, err := range []error{
 		func() error { _, _, err := b.tryFollow(task.ID, engine.EventID{}); return err }(),
-		func() error { _, err := b.Listen(t.Context(), task.ID, func(string) {}); return err }(),
+		func() error { _, err := b.Listen(t.Context(), task.ID, func(engine.Signal) {}); return err }(),
 	} {
 		if engine.CodeOf(err) != engine.CodeStoreUnavailable {
 			t.Errorf("got %v", err)
@@ -304,7 +304,7 @@ func TestTailUnknown(t *testing.T) {
 		if _, _, err := b.tryFollow(id, engine.EventID{}); engine.CodeOf(err) != engine.CodeTaskNotFound {
 			t.Errorf("Follow of %q: %v", id, err)
 		}
-		if _, err := b.Listen(t.Context(), id, func(string) {}); engine.CodeOf(err) != engine.CodeTaskNotFound {
+		if _, err := b.Listen(t.Context(), id, func(engine.Signal) {}); engine.CodeOf(err) != engine.CodeTaskNotFound {
 			t.Errorf("Listen to %q: %v", id, err)
 		}
 	}

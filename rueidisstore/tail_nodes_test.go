@@ -63,7 +63,7 @@ func TestTailHalfMigratedSlot(t *testing.T) {
 	w, stop := b.follow(task.ID, engine.EventID{})
 	defer stop()
 	reasons := make(chan string, 1)
-	stopListening, err := b.Listen(t.Context(), task.ID, func(reason string) { reasons <- reason })
+	stopListening, err := b.Listen(t.Context(), task.ID, func(s engine.Signal) { reasons <- s.CancelReason })
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -2,22 +2,29 @@ package rueidisstore
 
 import (
 	"context"
+	"strconv"
 	"sync"
-	"sync/atomic"
 
 	"github.com/redis/rueidis"
+
+	"github.com/taskbridge/taskbridge-fiber/engine"
 )
 
-// listener is one Listen: a record that is read until it says that the task's
-// cancellation is requested.
+// listener is one Listen: a record that is read whenever it has changed.
 type listener struct {
 	unit
 	tail        *tail
 	incarnation string
-	fn          func(reason string)
-	spent       atomic.Bool // by a call or by stop, whichever comes first
+	fn          func(engine.Signal)
 
 	begun beginning
+
+	mu sync.Mutex
+	// latest is what fn is to hear, told what it has heard.
+	latest, told engine.Signal
+	// busy says that a goroutine calls fn, or is about to.
+	busy    bool
+	stopped bool
 }
 
 // beginning is closed with the first answer that matters to whoever waits.
@@ -81,7 +88,7 @@ func (t *tail) await(ctx context.Context, b *beginning) error {
 }
 
 // listen begins to read a record, and returns when it was found.
-func (t *tail) listen(ctx context.Context, key, incarnation string, fn func(reason string)) (*listener, error) {
+func (t *tail) listen(ctx context.Context, key, incarnation string, fn func(engine.Signal)) (*listener, error) {
 	l := &listener{tail: t, incarnation: incarnation, fn: fn, begun: newBeginning()}
 	l.unit = unit{key: key, read: l}
 	err := t.watch(&l.unit)
@@ -97,7 +104,9 @@ func (t *tail) listen(ctx context.Context, key, incarnation string, fn func(reas
 
 // stop ends the listening.
 func (l *listener) stop() {
-	l.spent.Store(true)
+	l.mu.Lock()
+	l.stopped = true
+	l.mu.Unlock()
 	l.tail.unwatch(&l.unit)
 }
 
@@ -106,32 +115,54 @@ func (l *listener) question(bool) question { return question{} }
 
 // command implements reading.
 func (l *listener) command(b rueidis.Builder, _ question) rueidis.Completed {
-	return b.Hmget().Key(l.key).Field(fieldIncarnation, fieldCancel).Build()
+	return b.Hmget().Key(l.key).Field(fieldIncarnation, fieldCancel, fieldResolved).Build()
 }
 
 // answer implements reading.
 func (l *listener) answer(_ question, _ bool, reply []rueidis.RedisMessage) outcome {
-	var id, reason string
-	requested := false
-	if len(reply) == 2 {
+	id := ""
+	if len(reply) == 3 {
 		id, _ = reply[0].ToString()
-		var err error
-		reason, err = reply[1].ToString()
-		requested = err == nil
 	}
-	switch {
-	case id != l.incarnation:
+	if id != l.incarnation {
 		l.begun.settle(errNotFound())
-	case requested:
-		if !l.spent.Swap(true) {
-			l.tail.call(func() { l.fn(reason) })
-		}
-		l.begun.settle(nil)
-		l.tail.unwatch(&l.unit)
-	default:
-		l.begun.settle(nil)
+		return outcome{}
 	}
+	var sig engine.Signal
+	if reason, err := reply[1].ToString(); err == nil {
+		sig.CancelRequested, sig.CancelReason = true, reason
+	}
+	if n, err := reply[2].ToString(); err == nil {
+		sig.Resolved, _ = strconv.ParseUint(n, 10, 64)
+	}
+	l.tell(sig)
+	l.begun.settle(nil)
 	return outcome{}
+}
+
+// tell sees to it that fn hears of sig, in a goroutine that close waits for.
+func (l *listener) tell(sig engine.Signal) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.latest = sig
+	if !l.busy && l.latest != l.told {
+		l.busy = true
+		l.tail.call(l.speak)
+	}
+}
+
+// speak calls fn until it has heard the latest.
+func (l *listener) speak() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for !l.stopped && l.told != l.latest {
+		l.told = l.latest
+		sig := l.told
+		l.mu.Unlock()
+		l.fn(sig)
+		l.mu.Lock()
+	}
+	l.busy = false
 }
 
 // failed implements reading.

@@ -28,7 +28,7 @@ func (f *fixture) listen(node engine.Store, taskID string) (<-chan string, func(
 	reasons := make(chan string, 8)
 	ctx, cancel := context.WithCancel(f.ctx())
 	defer cancel() // the call's context, not the listening's
-	stop, err := node.(engine.Signals).Listen(ctx, taskID, func(reason string) { reasons <- reason })
+	stop, err := node.(engine.Signals).Listen(ctx, taskID, func(s engine.Signal) { reasons <- s.CancelReason })
 	if err != nil {
 		f.Fatalf("Listen: %v", err)
 	}

@@ -193,7 +193,7 @@ func operations(f *fixture, node engine.Store, id string) map[string]error {
 		stop()
 	}
 	if s, ok := node.(engine.Signals); ok {
-		stop, err := s.Listen(f.ctx(), id, func(string) {})
+		stop, err := s.Listen(f.ctx(), id, func(engine.Signal) {})
 		if errs["Listen"] = err; err == nil {
 			stop()
 		}

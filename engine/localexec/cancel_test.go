@@ -292,7 +292,7 @@ func (o *outage) Append(ctx context.Context, a engine.Append) ([]engine.EventID,
 	return o.Store.Append(ctx, a)
 }
 
-func (o *outage) Listen(ctx context.Context, taskID string, fn func(string)) (func(), error) {
+func (o *outage) Listen(ctx context.Context, taskID string, fn func(engine.Signal)) (func(), error) {
 	if err := o.fault(); err != nil {
 		return nil, err
 	}

@@ -72,6 +72,10 @@ func (s *Store) append(e *entry, a engine.Append) ([]engine.EventID, error) {
 	if next != t {
 		touch(next, now)
 		grown += e.publish(next)
+		if resolves(batch, t) {
+			e.resolved++
+			s.wake(e, next)
+		}
 	}
 	grown += e.log.append(batch)
 	grown += e.tokens.add(strings.Clone(a.Token), batch[0].ID, len(batch))
@@ -151,6 +155,13 @@ func follow(t *engine.Task, batch []engine.Event) (*engine.Task, error) {
 		next.Terminal = &ev
 	}
 	return &next, nil
+}
+
+// resolves reports whether batch closes a suspension of t.
+func resolves(batch []engine.Event, t *engine.Task) bool {
+	return slices.ContainsFunc(batch, func(ev engine.Event) bool {
+		return ev.Type == engine.TypeActionAccepted || ev.Type.Terminal() && len(t.Suspensions) > 0
+	})
 }
 
 // without returns a new slice, of the suspensions other than id.

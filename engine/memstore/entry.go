@@ -27,8 +27,9 @@ type entry struct {
 	tokens    tokens
 	followers []*follower
 	listeners []*listener
-	size      int64 // what the record adds to the store's usage
-	place     place // where the entry stands among the finished ones
+	resolved  uint64 // see engine.Signal
+	size      int64  // what the record adds to the store's usage
+	place     place  // where the entry stands among the finished ones
 }
 
 // requestKey names a task by what its creator sent.

@@ -21,13 +21,13 @@ func TestListenerCallsBack(t *testing.T) {
 		done, listening := make(chan struct{}), make(chan struct{})
 		var stop func()
 		var err error
-		stop, err = b.Listen(t.Context(), id, func(string) {
+		stop, err = b.Listen(t.Context(), id, func(engine.Signal) {
 			<-listening
 			defer close(done)
 			stop()
 			b.emit(id, engine.TypeCancelled, `{"reason":"r"}`)
 			_, _ = b.RequestCancel(context.Background(), id, "again")
-			if again, err := b.Listen(context.Background(), id, func(string) {}); err == nil {
+			if again, err := b.Listen(context.Background(), id, func(engine.Signal) {}); err == nil {
 				again()
 			}
 			_ = b.Erase(context.Background(), id)
@@ -123,7 +123,7 @@ func TestCloseInTheMiddle(t *testing.T) {
 			return err
 		})
 		work(func() error {
-			stop, err := b.Listen(ctx, id, func(string) {})
+			stop, err := b.Listen(ctx, id, func(engine.Signal) {})
 			if err == nil {
 				stop()
 			}

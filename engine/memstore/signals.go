@@ -3,18 +3,26 @@ package memstore
 import (
 	"context"
 	"slices"
-	"sync/atomic"
+	"sync"
+
+	"github.com/taskbridge/taskbridge-fiber/engine"
 )
 
-// listener is one Listen. Whoever sets spent first, a call or stop, wins.
+// listener is one Listen.
 type listener struct {
-	fn    func(reason string)
-	spent atomic.Bool
+	fn func(engine.Signal)
+
+	mu sync.Mutex
+	// latest is what fn is to hear, told what it has heard.
+	latest, told engine.Signal
+	// busy says that a goroutine calls fn, or is about to.
+	busy    bool
+	stopped bool
 }
 
 // Listen implements engine.Signals. fn is always called in a goroutine of the
 // store; Close waits for it, so fn must not close the store.
-func (s *Store) Listen(_ context.Context, taskID string, fn func(reason string)) (func(), error) {
+func (s *Store) Listen(_ context.Context, taskID string, fn func(engine.Signal)) (func(), error) {
 	e, err := s.find(taskID)
 	if err != nil {
 		return nil, err
@@ -26,13 +34,12 @@ func (s *Store) Listen(_ context.Context, taskID string, fn func(reason string))
 	if err != nil {
 		return nil, err
 	}
-	if t.CancelRequested {
-		s.wake([]*listener{l}, t.CancelReason)
-	} else {
-		e.listeners = append(e.listeners, l)
-	}
+	e.listeners = append(e.listeners, l)
+	s.tell(l, e.signal(t))
 	return func() {
-		l.spent.Store(true)
+		l.mu.Lock()
+		l.stopped = true
+		l.mu.Unlock()
 		e.mu.Lock()
 		defer e.mu.Unlock()
 		if i := slices.Index(e.listeners, l); i >= 0 {
@@ -41,16 +48,39 @@ func (s *Store) Listen(_ context.Context, taskID string, fn func(reason string))
 	}, nil
 }
 
-// wake calls the listeners, outside any lock.
-func (s *Store) wake(listeners []*listener, reason string) {
-	if len(listeners) == 0 {
-		return
+// signal is what listeners are told of t. mu is held.
+func (e *entry) signal(t *engine.Task) engine.Signal {
+	return engine.Signal{CancelRequested: t.CancelRequested, CancelReason: t.CancelReason, Resolved: e.resolved}
+}
+
+// wake tells every listener of e what is true now. e.mu is held.
+func (s *Store) wake(e *entry, t *engine.Task) {
+	for _, l := range e.listeners {
+		s.tell(l, e.signal(t))
 	}
-	s.start(func() {
-		for _, l := range listeners {
-			if !l.spent.Swap(true) {
-				l.fn(reason)
-			}
-		}
-	})
+}
+
+// tell sees to it that l hears of sig, outside any lock.
+func (s *Store) tell(l *listener, sig engine.Signal) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.latest = sig
+	if !l.busy && l.latest != l.told {
+		l.busy = true
+		s.start(l.speak)
+	}
+}
+
+// speak calls fn until it has heard the latest.
+func (l *listener) speak() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for !l.stopped && l.told != l.latest {
+		l.told = l.latest
+		sig := l.told
+		l.mu.Unlock()
+		l.fn(sig)
+		l.mu.Lock()
+	}
+	l.busy = false
 }
