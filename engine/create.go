@@ -26,7 +26,9 @@ type CreateRequest struct {
 // File is one upload of a CreateRequest. It is read twice at most: once for
 // its digest, once to store it.
 type File struct {
-	// Name is as the client sent it; Create strips directories.
+	// Name is as the client sent it; Create drops directories and whatever could
+	// surprise a file system or a reader (control and reordering characters,
+	// names of devices), and cuts it to 255 bytes.
 	Name string
 	// ContentType is as the client declared it.
 	ContentType string

@@ -11,9 +11,6 @@ import (
 // maxNameLength bounds, in characters, what a client names things with.
 const maxNameLength = 255
 
-// defaultFileName stands for a file whose name was nothing but directories.
-const defaultFileName = "file"
-
 // defaultContentType is RFC 2046's for bytes of which nothing is known.
 const defaultContentType = "application/octet-stream"
 
@@ -40,7 +37,7 @@ func (l Limits) checkCreate(req CreateRequest) (CreateRequest, error) {
 	files := slices.Clone(req.Files)
 	for i := range files {
 		f := &files[i]
-		f.Name = strings.Clone(baseName(f.Name))
+		f.Name = strings.Clone(safeName(f.Name))
 		if f.ContentType == "" {
 			f.ContentType = defaultContentType
 		}
@@ -74,14 +71,4 @@ func checkName(s string) string {
 		return "contains a control character"
 	}
 	return ""
-}
-
-// baseName is what follows the last slash of either kind: old browsers send
-// whole paths, and not only of the system that the server runs on.
-func baseName(name string) string {
-	name = name[strings.LastIndexAny(name, `/\`)+1:]
-	if name == "" || name == "." || name == ".." {
-		return defaultFileName
-	}
-	return name
 }

@@ -102,7 +102,7 @@ func TestCreateValidation(t *testing.T) {
 			r.Input = json.RawMessage(`{"a":"` + strings.Repeat("x", 1<<20) + `"}`)
 		}, []string{"input"}},
 		{"metadata", func(r *engine.CreateRequest) { r.Metadata = json.RawMessage(`"x"`) }, []string{"metadata"}},
-		{"file name", func(r *engine.CreateRequest) { r.Files = []engine.File{file("a\nb", "t/t", "")} }, []string{"attachments[0].name"}},
+		{"file name", func(r *engine.CreateRequest) { r.Files = []engine.File{file("a\xffb", "t/t", "")} }, []string{"attachments[0].name"}},
 		{"file type", func(r *engine.CreateRequest) { r.Files = []engine.File{file("a", "t/t\r\nX: y", "")} }, []string{"attachments[0].contentType"}},
 		{"everything", func(r *engine.CreateRequest) { *r = engine.CreateRequest{Input: json.RawMessage(`1`)} },
 			[]string{"clientRequestId", "taskType", "input"}},
