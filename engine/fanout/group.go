@@ -9,7 +9,9 @@ func (g *group) remove(s *sub) {
 		g.move(g.visited, i)
 		i = g.visited
 	}
-	g.move(last, i)
+	if i != last { // else last is s, or was moved just now
+		g.move(last, i)
+	}
 	g.members[last] = nil
 	g.members = g.members[:last]
 	if n := cap(g.members); n > 64 && last < n/4 {
@@ -22,21 +24,34 @@ func (g *group) move(from, to int) {
 	g.members[to].index = uint32(to)
 }
 
-// schedule has a group whose log has moved gone through: at once if it was
-// quiet for the flush interval, else when the interval is over.
+// schedule has a group whose log has moved gone through: at once if the last
+// pass began a flush interval ago, else when the interval is over.
 func (l *loop) schedule(g *group) {
 	switch {
 	case g.dead || g.waiting:
 	case g.passing:
 		g.again = true
-	case l.hub.cfg.FlushInterval > 0 && g.last != 0 && l.now-g.last < int64(l.hub.cfg.FlushInterval):
+	case l.now < g.due:
 		g.waiting = true
-		l.pacer.addGroup(l, g, g.last+int64(l.hub.cfg.FlushInterval))
+		l.pacer.addGroup(l, g)
 	default:
 		g.passing = true
 		g.visited = -1
+		g.asked = l.now
 		l.groups.push(g)
 	}
+}
+
+// rest has a group whose log moved during a pass wait until it has been quiet
+// for as long as it was busy. A pass counts from when it was asked for: if many
+// groups wait for their turn, each of them rests longer.
+func (l *loop) rest(g *group) {
+	if l.hub.cfg.FlushInterval <= 0 {
+		return
+	}
+	l.now = l.hub.now()
+	took := l.now - g.asked
+	g.due = max(g.due, g.asked+min(2*took, int64(l.hub.cfg.MaxFlushInterval)))
 }
 
 // pass visits some of the members; it puts the group back in the queue if
@@ -68,6 +83,7 @@ func (l *loop) pass(g *group) (visits int) {
 	g.passing, g.visited = false, 0
 	if g.again {
 		g.again = false
+		l.rest(g)
 		l.schedule(g)
 	}
 	return visits
@@ -101,8 +117,8 @@ func (l *loop) look(g *group) bool {
 			}
 		}
 	}
-	if head != g.head {
-		g.last = l.now
+	if head != g.head && l.hub.cfg.FlushInterval > 0 {
+		g.due = l.now + int64(l.hub.cfg.FlushInterval)
 	}
 	g.head, g.over = head, over
 	return true
@@ -120,12 +136,11 @@ func (l *loop) visit(s *sub) {
 	m := o.many
 	switch {
 	case m == nil:
-		s.group.last = l.now
 		l.flush(o)
 	case m.deferred:
 	case l.hub.cfg.FlushInterval > 0 && m.last != 0 && l.now-m.last < int64(l.hub.cfg.FlushInterval):
 		m.deferred = true
-		l.pacer.addOutlet(l, o, m.last+int64(l.hub.cfg.FlushInterval))
+		l.pacer.addOutlet(l, o)
 	default:
 		l.queue(o)
 	}
