@@ -21,6 +21,9 @@ type Config struct {
 	// Attachments holds uploaded files. Defaults to Store if that is an
 	// AttachmentStore; with neither, a create with files is refused.
 	Attachments AttachmentStore
+	// Uploads decides about the files of each create request. Defaults to
+	// allowing all that the transport's limits let through.
+	Uploads UploadPolicy
 	// PrepareCreate may refuse or change a create request. It gets what fits
 	// the schema, before policy, comparison or executor see it; what it makes
 	// of that is checked again. An *Error that it returns is the answer; any

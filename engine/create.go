@@ -53,14 +53,14 @@ const handOverTimeout = 15 * time.Second
 // Errors: REQUEST_VALIDATION_ERROR with fields; INVALID_REQUEST from the
 // executor; TASK_OWNERSHIP_ERROR; IDEMPOTENCY_CONFLICT if the same
 // ClientRequestID came with another request; UPLOAD_VALIDATION_ERROR for files
-// that cannot be kept; TASK_SUBMISSION_ERROR, SERVER_DRAINING,
+// that cannot be kept; what the UploadPolicy says; TASK_SUBMISSION_ERROR, SERVER_DRAINING,
 // STORE_UNAVAILABLE. Only a hand-over that fails after the task was stored
 // leaves a task behind: it is FAILED and its log says so.
 //
 // Once it begins to store the task, Create goes on even if ctx ends.
 func (e *Engine) Create(ctx context.Context, auth AuthContext, req CreateRequest) (CreateResult, error) {
-	if auth.Subject == "" {
-		return CreateResult{}, errNobody
+	if err := e.admitCaller(ctx, &auth); err != nil {
+		return CreateResult{}, err
 	}
 	req, err := e.prepare(ctx, auth, req)
 	if err != nil {
@@ -94,11 +94,11 @@ func (e *Engine) Create(ctx context.Context, auth AuthContext, req CreateRequest
 		return CreateResult{}, NewError(CodeServerDraining, "the server is shutting down")
 	}
 	defer e.creates.leave()
-	return e.start(ctx, task, req.Files)
+	return e.start(ctx, auth, task, req.Files)
 }
 
 // start admits, stores and hands over a task that was not there a moment ago.
-func (e *Engine) start(ctx context.Context, task Task, files []File) (CreateResult, error) {
+func (e *Engine) start(ctx context.Context, auth AuthContext, task Task, files []File) (CreateResult, error) {
 	if e.cfg.Executor == nil {
 		return CreateResult{}, NewError(CodeTaskSubmission, "this server runs no tasks")
 	}
@@ -122,6 +122,13 @@ func (e *Engine) start(ctx context.Context, task Task, files []File) (CreateResu
 		}
 	}()
 
+	settle, err := e.allowUpload(ctx, auth, task)
+	kept := false
+	defer func() { settle(kept) }()
+	if err != nil {
+		return CreateResult{}, err
+	}
+
 	// From here on the client may go: what is half done is finished or undone.
 	ctx, done := context.WithTimeout(context.WithoutCancel(ctx), handOverTimeout)
 	defer done()
@@ -137,7 +144,8 @@ func (e *Engine) start(ctx context.Context, task Task, files []File) (CreateResu
 		e.dropFiles(ctx, task.Attachments)
 		return e.deduplicate(stored, task.Fingerprint)
 	}
-	handedOver = true
+	kept, handedOver = true, true
+	e.settleFiles(ctx, stored)
 	if err := slot.Submit(ctx, stored); err != nil {
 		e.failSubmission(ctx, stored, err)
 		return CreateResult{}, submissionError("the task could not be handed over", err)

@@ -20,6 +20,7 @@ type Emitter struct {
 	emit    EmitConfig
 	metrics MetricsSink
 	logger  *slog.Logger
+	files   AttachmentStore // nil if there is none
 
 	// work counts the goroutines that append. Each exists only while it has
 	// something to store.
@@ -35,7 +36,7 @@ type Emitter struct {
 func newEmitter(cfg Config) *Emitter {
 	m := &Emitter{
 		store: cfg.Store, limits: cfg.Limits, emit: cfg.Emit,
-		metrics: cfg.Metrics, logger: cfg.Logger,
+		metrics: cfg.Metrics, logger: cfg.Logger, files: cfg.Attachments,
 	}
 	m.signals, _ = cfg.Store.(Signals)
 	m.life, m.end = context.WithCancel(context.Background())

@@ -1,0 +1,43 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"io"
+)
+
+// OpenAttachment reads a file that came with the task: one of
+// Task().Attachments. It can be opened any number of times, on every node that
+// shares the AttachmentStore. Close what it returns.
+//
+//	for _, a := range run.Task().Attachments {
+//		file, err := run.OpenAttachment(ctx, a)
+//		...
+//		defer file.Close()
+//	}
+//
+// Whether the whole file is there shows only at its end: Attachment.Size and
+// SHA256 tell.
+func (r *Run) OpenAttachment(ctx context.Context, a Attachment) (io.ReadCloser, error) {
+	if r.em.files == nil {
+		return nil, NewError(CodeInternal, "this process has no attachments")
+	}
+	file, err := r.em.files.Open(ctx, a)
+	if err != nil {
+		var known *Error
+		if errors.As(err, &known) {
+			return nil, known
+		}
+		return nil, NewError(CodeInternal, "the attachment could not be opened").WithCause(err)
+	}
+	return file, nil
+}
+
+// AttachmentKeeper is the power of an AttachmentStore to tell files of a task
+// from those of a create request that has not come to its end, which nobody
+// will ask for again if the process dies in between. New looks for it once.
+type AttachmentKeeper interface {
+	// Keep says that a task holds these files now. Without it the store may
+	// drop a file, a day or more after Put. Repeating it is no error.
+	Keep(ctx context.Context, attachments []Attachment) error
+}
