@@ -14,6 +14,9 @@ type AuthContext struct {
 	Scopes     []string
 	AppID      string
 	Attributes map[string]string
+	// IssuedAt is when the credential was made out; a Revocation may take back
+	// those from before a moment. Zero: not known, which counts as long ago.
+	IssuedAt time.Time
 	// ExpiresAt ends the caller's streams. Zero: never.
 	ExpiresAt time.Time
 }
@@ -34,7 +37,10 @@ const (
 )
 
 // OwnershipPolicy decides who may do what. It may be called concurrently, and
-// from outside any request.
+// from outside any request: an open stream is asked about again with the
+// credential that opened it, about once every heartbeat, and ends if the answer
+// has become no. Package engine has [OwnerOnly] and [ScopeBased], and [AllOf]
+// and [AnyOf] to combine policies.
 type OwnershipPolicy interface {
 	// Allow returns nil to allow. For AccessCreate task has no ID yet. Any
 	// error denies: a create is then answered with TASK_OWNERSHIP_ERROR,
@@ -51,21 +57,3 @@ type OwnershipFunc func(ctx context.Context, auth AuthContext, access Access, ta
 func (f OwnershipFunc) Allow(ctx context.Context, auth AuthContext, access Access, task Task) error {
 	return f(ctx, auth, access, task)
 }
-
-// OwnerOnly lets any authenticated subject create, and only the creator do
-// anything with what it created.
-func OwnerOnly() OwnershipPolicy {
-	return OwnershipFunc(func(_ context.Context, auth AuthContext, access Access, task Task) error {
-		if auth.Subject != "" && (access == AccessCreate || auth.Subject == task.Owner) {
-			return nil
-		}
-		return errDenied
-	})
-}
-
-// denyAll is the policy of a host that chose none.
-func denyAll() OwnershipPolicy {
-	return OwnershipFunc(func(context.Context, AuthContext, Access, Task) error { return errDenied })
-}
-
-var errDenied = NewError(CodeTaskOwnership, "not allowed")

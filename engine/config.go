@@ -34,6 +34,8 @@ type Config struct {
 	Emit     EmitConfig
 	Lease    LeaseConfig
 	Delivery fanout.Config
+	// Revocations bounds what Revoke stores.
+	Revocations RevocationConfig
 
 	// Readiness lists the host's own probes beside those that Store and
 	// Executor bring.

@@ -15,6 +15,7 @@ type Engine struct {
 	cfg     Config
 	hub     *fanout.Hub
 	emitter *Emitter
+	revoked revoked
 
 	// creates holds back the end of the store until every create is done.
 	creates gate
@@ -42,6 +43,10 @@ func New(cfg Config) (*Engine, error) {
 	var err error
 	if e.hub, err = fanout.New(cfg.Delivery, source{e}); err != nil {
 		return nil, fmt.Errorf("engine: Config.Delivery: %w", err)
+	}
+	revocations, _ := cfg.Store.(Revocations)
+	if err = e.revoked.begin(revocations); err != nil {
+		return nil, errors.Join(storeError("watch the revocations", err), e.hub.Close(context.Background()))
 	}
 	if cfg.Executor != nil {
 		cfg.Executor.Bind(e.emitter)
@@ -129,6 +134,7 @@ func (e *Engine) Shutdown(ctx context.Context) error {
 	if err != nil && ctx.Err() != nil {
 		return ctx.Err()
 	}
+	e.revoked.stop()
 	if c, ok := e.cfg.Store.(io.Closer); ok && !e.storeClosed {
 		e.storeClosed = true
 		err = errors.Join(err, c.Close())

@@ -47,7 +47,8 @@ type PollResult struct {
 // it lasts as long as asked.
 //
 // A store that fails while a poll waits is asked again until the wait is over;
-// the error is returned if it was not to be had by then.
+// the error is returned if it was not to be had by then. Access is looked at
+// once more after a wait, and a revocation ends it.
 func (e *Engine) Poll(ctx context.Context, auth AuthContext, req PollRequest) (PollResult, error) {
 	if err := req.check(); err != nil {
 		return PollResult{}, err
@@ -71,7 +72,7 @@ func (e *Engine) Poll(ctx context.Context, auth AuthContext, req PollRequest) (P
 		return PollResult{}, err
 	}
 	if req.Wait > 0 && v.idle() {
-		if v, err = e.await(ctx, v, req); err != nil {
+		if v, err = e.await(ctx, auth, v, req); err != nil {
 			return PollResult{}, err
 		}
 	}
@@ -95,13 +96,36 @@ func (e *Engine) Poll(ctx context.Context, auth AuthContext, req PollRequest) (P
 // idle reports whether a poll has nothing to say yet.
 func (v view) idle() bool { return len(v.events) == 0 && v.gap == nil }
 
-// await looks again whenever the hub says so, until there is something or the
-// wait ends, and returns the last look.
-func (e *Engine) await(ctx context.Context, v view, req PollRequest) (view, error) {
+// await waits, and returns what there is then if the caller may still have it.
+// A policy or a store that cannot tell leaves it at what it was told before.
+func (e *Engine) await(ctx context.Context, auth AuthContext, v view, req PollRequest) (view, error) {
 	wait, cancel := context.WithTimeout(ctx, req.Wait)
 	defer cancel()
 	defer context.AfterFunc(e.drained, cancel)()
+	taskID := v.task.ID
+	end := func() {
+		if e.Revoked(&auth, taskID) != StandingGood {
+			cancel()
+		}
+	}
+	defer e.OnRevocation(end)()
+	end() // one that came before we listened
 
+	v, err := e.awaitEvent(ctx, wait, v, req)
+	if err == nil {
+		switch e.StandingOf(ctx, &auth, AccessRead, taskID) {
+		case StandingRevoked:
+			return view{}, errRevoked
+		case StandingTaskDenied:
+			return view{}, errTaskNotFound
+		}
+	}
+	return v, err
+}
+
+// awaitEvent looks again whenever the hub says so, until there is something or
+// wait ends, and returns the last look. ctx is the request's.
+func (e *Engine) awaitEvent(ctx, wait context.Context, v view, req PollRequest) (view, error) {
 	var pause backoff
 	for wait.Err() == nil {
 		if v.over {
