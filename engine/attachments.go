@@ -95,19 +95,6 @@ func (e *Engine) keepFile(ctx context.Context, f File, want Attachment) (Attachm
 	return kept, nil
 }
 
-// settleFiles tells the store that a task holds its files now. If that fails,
-// the task goes on: a store that drops such files does so a day later, and a
-// run that opens one keeps it.
-func (e *Engine) settleFiles(ctx context.Context, task Task) {
-	keeper, ok := e.cfg.Attachments.(AttachmentKeeper)
-	if !ok || len(task.Attachments) == 0 {
-		return
-	}
-	if err := keeper.Keep(ctx, task.Attachments); err != nil {
-		e.cfg.Logger.WarnContext(ctx, "attachments were not marked as kept", "taskId", task.ID, "error", err)
-	}
-}
-
 func fileError(i int, err error) error {
 	var known *Error
 	if errors.As(err, &known) {

@@ -145,7 +145,6 @@ func (e *Engine) start(ctx context.Context, auth AuthContext, task Task, files [
 		return e.deduplicate(stored, task.Fingerprint)
 	}
 	kept, handedOver = true, true
-	e.settleFiles(ctx, stored)
 	if err := slot.Submit(ctx, stored); err != nil {
 		e.failSubmission(ctx, stored, err)
 		return CreateResult{}, submissionError("the task could not be handed over", err)

@@ -32,12 +32,3 @@ func (r *Run) OpenAttachment(ctx context.Context, a Attachment) (io.ReadCloser, 
 	}
 	return file, nil
 }
-
-// AttachmentKeeper is the power of an AttachmentStore to tell files of a task
-// from those of a create request that has not come to its end, which nobody
-// will ask for again if the process dies in between. New looks for it once.
-type AttachmentKeeper interface {
-	// Keep says that a task holds these files now. Without it the store may
-	// drop a file, a day or more after Put. Repeating it is no error.
-	Keep(ctx context.Context, attachments []Attachment) error
-}

@@ -7,6 +7,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
+	"time"
 
 	"github.com/taskbridge/taskbridge-fiber/engine"
 )
@@ -15,13 +17,23 @@ import (
 // Give it to Config.Attachments, and files go when their tasks do. It is safe
 // for concurrent use, by several processes too.
 //
-// A Dir does not know which tasks exist: what a process leaves there when it
-// dies is the host's to clear.
+// A file is there under its name only when it is whole; a process that dies
+// while it writes one leaves a partial file, which the next NewDir removes. A
+// Dir does not know which tasks exist: files of an embedded store that ended,
+// and those of records that expired in Redis, go with RemoveOlderThan.
 type Dir struct{ path string }
+
+const (
+	partialSuffix = ".partial"
+	// partialAge is when nobody writes to a partial file any more, whoever it
+	// belongs to: other processes use the directory too.
+	partialAge = time.Hour
+)
 
 var _ engine.AttachmentStore = (*Dir)(nil)
 
 // NewDir returns a Dir on path, which is made (mode 0700) if it is missing.
+// Partial files that nobody has written to for an hour are removed.
 func NewDir(path string) (*Dir, error) {
 	path, err := filepath.Abs(path)
 	if err != nil {
@@ -30,7 +42,56 @@ func NewDir(path string) (*Dir, error) {
 	if err := os.MkdirAll(path, 0o700); err != nil {
 		return nil, err
 	}
-	return &Dir{path}, nil
+	d := &Dir{path}
+	_, err = d.remove(context.Background(), func(name string, age time.Duration) bool {
+		ref, partial := strings.CutSuffix(name, partialSuffix)
+		return partial && isRef(ref) && age > partialAge
+	})
+	if err != nil {
+		return nil, err
+	}
+	return d, nil
+}
+
+// RemoveOlderThan removes files that were stored longer ago than age and
+// returns how many. A host whose tasks do not take their files with them when
+// they expire calls it now and then, with an age that no task reaches (on Redis
+// MaxOpenAge, StreamTTL and RecordTTL together). Files of other names stay.
+func (d *Dir) RemoveOlderThan(ctx context.Context, age time.Duration) (int, error) {
+	if age <= 0 {
+		return 0, errors.New("memstore: RemoveOlderThan needs a positive age")
+	}
+	return d.remove(ctx, func(name string, old time.Duration) bool { return isRef(name) && old > age })
+}
+
+func (d *Dir) remove(ctx context.Context, condemned func(name string, age time.Duration) bool) (removed int, err error) {
+	dir, err := os.Open(d.path)
+	if err != nil {
+		return 0, err
+	}
+	defer dir.Close()
+	for {
+		entries, err := dir.ReadDir(256) // the directory may be large
+		for _, entry := range entries {
+			info, err := entry.Info()
+			if err != nil || !info.Mode().IsRegular() || !condemned(entry.Name(), time.Since(info.ModTime())) {
+				continue // gone meanwhile, or not ours
+			}
+			err = os.Remove(filepath.Join(d.path, entry.Name()))
+			switch {
+			case err == nil:
+				removed++
+			case !errors.Is(err, fs.ErrNotExist):
+				return removed, err
+			}
+		}
+		if errors.Is(err, io.EOF) {
+			return removed, nil
+		}
+		if err = errors.Join(err, ctx.Err()); err != nil {
+			return removed, err
+		}
+	}
 }
 
 // Put implements engine.AttachmentStore. The file is on disk when it returns;
@@ -38,7 +99,7 @@ func NewDir(path string) (*Dir, error) {
 func (d *Dir) Put(ctx context.Context, name, contentType string, r io.Reader) (engine.Attachment, error) {
 	ref := randomName()
 	final := filepath.Join(d.path, ref)
-	partial := final + ".partial"
+	partial := final + partialSuffix
 	a, err := d.write(ctx, partial, name, contentType, r)
 	if err == nil {
 		if err = d.settle(partial, final); err != nil {
@@ -111,13 +172,17 @@ func (d *Dir) Delete(_ context.Context, a engine.Attachment) error {
 
 // locate returns the path of ref if it is a name that Put can have made.
 func (d *Dir) locate(ref string) (string, bool) {
-	if len(ref) != 32 {
-		return "", false
+	return filepath.Join(d.path, ref), isRef(ref)
+}
+
+func isRef(name string) bool {
+	if len(name) != 32 {
+		return false
 	}
-	for i := range len(ref) {
-		if c := ref[i]; (c < 'a' || c > 'z') && (c < '0' || c > '9') {
-			return "", false
+	for i := range len(name) {
+		if c := name[i]; (c < 'a' || c > 'z') && (c < '0' || c > '9') {
+			return false
 		}
 	}
-	return filepath.Join(d.path, ref), true
+	return true
 }

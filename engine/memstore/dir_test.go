@@ -7,9 +7,11 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"testing/iotest"
+	"time"
 
 	"github.com/taskbridge/taskbridge-fiber/engine"
 )
@@ -121,4 +123,49 @@ func FuzzFileNames(f *testing.F) {
 			t.Errorf("%q became %q", s, path)
 		}
 	})
+}
+
+// What a process left half written goes when the next one starts, what another
+// one is writing stays, and what is not ours is never touched.
+func TestDirCleanup(t *testing.T) {
+	d, path := dir(t)
+	ref := strings.Repeat("a", 32)
+	old := time.Now().Add(-100 * time.Hour)
+	write := func(name string, at time.Time) {
+		t.Helper()
+		if err := os.WriteFile(filepath.Join(path, name), []byte("x"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chtimes(filepath.Join(path, name), at, at); err != nil {
+			t.Fatal(err)
+		}
+	}
+	kept, err := d.Put(t.Context(), "a", "", strings.NewReader("x"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(ref+".partial", old)
+	write("b"+ref[1:]+".partial", time.Now())
+	write("theirs.partial", old)
+	write("c"+ref[1:], old)
+	write("notes.txt", old)
+	if err := os.Mkdir(filepath.Join(path, "d"+ref[1:]), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	want := func(names ...string) []string { slices.Sort(names); return names }
+	if d, err = NewDir(path); err != nil {
+		t.Fatal(err)
+	}
+	left := want(kept.Ref, "b"+ref[1:]+".partial", "theirs.partial", "c"+ref[1:], "notes.txt", "d"+ref[1:])
+	if got := names(t, path); !slices.Equal(got, left) {
+		t.Errorf("NewDir left %q, want %q", got, left)
+	}
+	n, err := d.RemoveOlderThan(t.Context(), 50*time.Hour)
+	left = want(kept.Ref, "b"+ref[1:]+".partial", "theirs.partial", "notes.txt", "d"+ref[1:])
+	if got := names(t, path); n != 1 || err != nil || !slices.Equal(got, left) {
+		t.Errorf("RemoveOlderThan: %d, %v, left %q, want %q", n, err, got, left)
+	}
+	if _, err := d.RemoveOlderThan(t.Context(), 0); err == nil {
+		t.Error("everything was to go")
+	}
 }
