@@ -45,7 +45,7 @@ func New(cfg Config) (*Engine, error) {
 		return nil, fmt.Errorf("engine: Config.Delivery: %w", err)
 	}
 	revocations, _ := cfg.Store.(Revocations)
-	if err = e.revoked.begin(revocations); err != nil {
+	if err = e.revoked.begin(revocations, cfg.Logger); err != nil {
 		return nil, errors.Join(storeError("watch the revocations", err), e.hub.Close(context.Background()))
 	}
 	if cfg.Executor != nil {
@@ -134,7 +134,7 @@ func (e *Engine) Shutdown(ctx context.Context) error {
 	if err != nil && ctx.Err() != nil {
 		return ctx.Err()
 	}
-	e.revoked.stop()
+	e.revoked.close()
 	if c, ok := e.cfg.Store.(io.Closer); ok && !e.storeClosed {
 		e.storeClosed = true
 		err = errors.Join(err, c.Close())

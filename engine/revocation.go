@@ -89,15 +89,13 @@ type Revocations interface {
 	// cache. They are the caller's.
 	ListRevocations(ctx context.Context) ([]Revocation, error)
 
-	// WatchRevocations calls fn with all that have not lapsed: once as soon as
-	// that is known, then within a second of every change on whatever node,
-	// until stop is called. Several changes may be one call; a lapse is none.
-	// While the store cannot be reached nothing is called; afterwards fn gets
-	// what there is then. One call is under way at a time; fn must return
-	// quickly, may call the store's other methods' callers but not the store,
-	// and keeps what it gets. stop waits for a call under way; it must not be
-	// called from within fn. A closed store calls no more.
-	WatchRevocations(fn func(all []Revocation)) (stop func(), err error)
+	// WatchRevocations calls fn within a second of every change on whatever
+	// node, and when there may have been one that could not be seen, until stop
+	// is called. What ListRevocations gives after that call has the change.
+	// Several changes may be one call; a lapse is none. fn returns at once and
+	// does not call the store; it may be called concurrently, and once more
+	// after stop has returned.
+	WatchRevocations(fn func()) (stop func(), err error)
 }
 
 // RevocationConfig bounds revocations.

@@ -2,6 +2,8 @@ package engine
 
 import (
 	"context"
+	"log/slog"
+	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -10,79 +12,128 @@ import (
 // revoked is what this process knows of revocations: the store's set, looked up
 // on every access without a lock.
 type revoked struct {
-	store Revocations // nil: none are ever made
-	now   func() time.Time
+	store  Revocations // nil: none are ever made
+	logger *slog.Logger
+	now    func() time.Time
 
-	set  atomic.Pointer[revocationSet] // nil: not known yet
-	stop func()
+	set atomic.Pointer[revocationSet] // nil: not known yet
+
+	stop func()          // of the store's calls
+	life context.Context // of the goroutine that reads
+	end  context.CancelFunc
+	wg   sync.WaitGroup
 
 	mu       sync.Mutex
-	version  uint64 // counts the sets
+	asked    uint64 // numbers the reads in the order in which they began
+	answered uint64 // which of them set is from
 	watchers map[*revocationWatch]struct{}
+	// dirty: there is something to read; reading: a goroutine sees to it. While
+	// nothing changes there is none.
+	dirty, reading, closed bool
 }
 
 // revocationWatch is somebody who wants to know when the set has changed.
 type revocationWatch struct{ fn func() }
 
-// begin starts to follow the store. Until its first word, check asks.
-func (r *revoked) begin(store Revocations) (err error) {
-	r.store, r.now = store, time.Now
+// rereadRevocations is how soon a read that failed is made again. Until then
+// what was known holds.
+const rereadRevocations = 250 * time.Millisecond
+
+// begin starts to follow the store. Until the first set is there, check asks.
+func (r *revoked) begin(store Revocations, logger *slog.Logger) error {
+	r.store, r.logger, r.now = store, logger, time.Now
 	r.watchers = map[*revocationWatch]struct{}{}
-	r.stop = func() {}
 	if store == nil {
-		r.set.Store(&revocationSet{})
+		r.set.Store(&revocationSet{empty: true})
 		return nil
 	}
-	stop, err := store.WatchRevocations(func(all []Revocation) { r.replace(all) })
-	if err == nil {
-		r.stop = stop
+	r.life, r.end = context.WithCancel(context.Background())
+	var err error
+	if r.stop, err = store.WatchRevocations(r.poke); err != nil {
+		r.end()
+		return err
 	}
-	return err
+	r.poke() // for the first set
+	return nil
 }
 
-// replace puts a new set in force and tells who watches.
-func (r *revoked) replace(all []Revocation) {
+// close ends the reading and waits for it. It may be called again.
+func (r *revoked) close() {
+	if r.store == nil {
+		return
+	}
+	r.stop()
 	r.mu.Lock()
-	told := r.replaceLocked(all)
+	r.closed = true
+	r.mu.Unlock()
+	r.end()
+	r.wg.Wait()
+}
+
+// poke has the set read again.
+func (r *revoked) poke() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.dirty = true
+	if !r.reading && !r.closed {
+		r.reading = true
+		r.wg.Go(r.read)
+	}
+}
+
+// read reads until there is nothing new.
+func (r *revoked) read() {
+	failing := false
+	for {
+		r.mu.Lock()
+		if !r.dirty || r.closed {
+			r.reading = false
+			r.mu.Unlock()
+			return
+		}
+		r.dirty = false
+		r.mu.Unlock()
+		err := r.refresh(r.life)
+		if err == nil {
+			failing = false
+			continue
+		}
+		if !failing && r.life.Err() == nil {
+			failing = true
+			r.logger.Warn("revocations could not be read; those that are known hold on", "error", err)
+		}
+		sleep(r.life, rereadRevocations/2+rand.N(rereadRevocations))
+		r.mu.Lock()
+		r.dirty = true
+		r.mu.Unlock()
+	}
+}
+
+// refresh reads the set and puts it in force, unless one is that was asked for
+// later, and tells who watches.
+func (r *revoked) refresh(ctx context.Context) error {
+	r.mu.Lock()
+	r.asked++
+	mine := r.asked
+	r.mu.Unlock()
+	all, err := r.store.ListRevocations(ctx)
+	if err != nil {
+		return storeError("read the revocations", err)
+	}
+	r.mu.Lock()
+	var told []func()
+	if mine > r.answered {
+		r.answered = mine
+		r.set.Store(newRevocationSet(all))
+		for w := range r.watchers {
+			told = append(told, w.fn)
+		}
+	}
 	r.mu.Unlock()
 	for _, fn := range told {
 		fn()
 	}
-}
-
-func (r *revoked) replaceLocked(all []Revocation) (told []func()) {
-	r.version++
-	r.set.Store(newRevocationSet(all))
-	for w := range r.watchers {
-		told = append(told, w.fn)
-	}
-	return told
-}
-
-// refresh reads the set, again if it was replaced meanwhile: nobody knows by
-// which of two reads that crossed.
-func (r *revoked) refresh(ctx context.Context) error {
-	for range 3 {
-		r.mu.Lock()
-		version := r.version
-		r.mu.Unlock()
-		all, err := r.store.ListRevocations(ctx)
-		if err != nil {
-			return storeError("read the revocations", err)
-		}
-		r.mu.Lock()
-		if version != r.version {
-			r.mu.Unlock()
-			continue
-		}
-		told := r.replaceLocked(all)
-		r.mu.Unlock()
-		for _, fn := range told {
-			fn()
-		}
-		return nil
-	}
-	return nil // others keep replacing it: there is a set, and it is new
+	return nil
 }
 
 // watch has fn called after each change of the set. fn must return at once.

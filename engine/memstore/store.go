@@ -32,6 +32,8 @@ type Store struct {
 	usage usage
 	files engine.AttachmentStore
 
+	revocations revocations
+
 	mu     sync.Mutex // guards closed, and running against Close
 	closed bool
 	done   chan struct{}
