@@ -29,41 +29,51 @@ type ActionStore interface {
 	// Signals is woken.
 	//
 	// A repeat of an accepted Resolution whose answer was lost finds its own
-	// receipt: VerdictDeduplicated.
+	// receipt: VerdictDeduplicated. An error that says nothing about the task is
+	// one after which nobody knows whether it was accepted.
+	//
+	// TASK_NOT_FOUND if the task is unknown.
 	Resolve(ctx context.Context, r Resolution) (Verdict, error)
 
-	// HandedOver notes that the executor has the answer to a suspension.
-	// Repeating it, or naming what is not there any more, is no error.
-	HandedOver(ctx context.Context, taskID, suspendID string) error
+	// HandedOver notes that somebody has the answer to a suspension and will not
+	// lose it. Repeating it, or naming what is not there any more, is no error.
+	// A store that has Leases refuses it with TASK_CONFLICT if fence is not zero
+	// and the task's lease was acquired with a higher one since: a run that was
+	// taken for dead must not take an answer with it.
+	HandedOver(ctx context.Context, taskID, suspendID string, fence uint64) error
 
 	// Due gives up to limit of what somebody must see to: open suspensions
 	// whose time is over, and answers whose hand-off is still pending a few
 	// seconds after they were accepted. What one caller was given no other gets
-	// for some seconds; then it is offered again until it is done. It looks at
-	// an index of due times, not at all tasks, and is made to be called every
-	// half a second on every node. It may give suspensions and an error: what it
-	// could not look at comes later.
+	// for some seconds; then it is offered again until it is done, an answer
+	// after longer and longer pauses, up to half a minute. It looks at an index
+	// of due times, not at all tasks, and is made to be called every half a
+	// second on every node. It may give suspensions and an error: what it could
+	// not look at comes later.
 	Due(ctx context.Context, limit int) ([]DueSuspension, error)
 }
 
 // Suspension is what a store knows of one suspension.
 type Suspension struct {
+	// Suspended is what TASK_SUSPENDED said, Default included.
 	Suspended
-	// Default is the answer that an expiry gives. Nil: expiry fails the task.
-	Default *DefaultAction
 	// Answer is what resolved it. Nil while it is open, and after it expired or
 	// the task ended without an answer.
 	Answer *Action
 	// Open says that it waits for an answer. Past ExpiresAt it is open until an
 	// expiry was accepted, but no answer is.
 	Open bool
-	// HandedOver says that the executor has the answer.
+	// Expired says that an expiry was accepted: Answer is its default action, or
+	// nil.
+	Expired bool
+	// HandedOver says that somebody has the answer; see ActionStore.HandedOver.
 	HandedOver bool
 }
 
 // Action is an answer to a suspension.
 type Action struct {
-	// ClientActionID names the answer within its task.
+	// ClientActionID names the answer within its task; empty for the default
+	// action of an expired suspension.
 	ClientActionID string `json:"clientActionId"`
 	SuspendID      string `json:"suspendId"`
 	ActionType     string `json:"actionType"`
@@ -90,9 +100,9 @@ type Resolution struct {
 	TaskID    string
 	SuspendID string
 	// Expiry is accepted only when the suspension's time is over, an answer only
-	// before that.
+	// before that. An expiry keeps no receipt and looks for none.
 	Expiry bool
-	// Action is the receipt to keep; nil if the expiry fails the task.
+	// Action is what resolves it; nil if the expiry fails the task.
 	Action *Action
 	// Fingerprint stands for the content of the action (suspension, type,
 	// payload): two are equal exactly if their fingerprints are.
@@ -113,14 +123,15 @@ const (
 	VerdictUnknown Verdict = iota
 	// VerdictNotAllowed: the suspension does not allow this type of action.
 	VerdictNotAllowed
-	// VerdictDeduplicated: there is a receipt with this id and content.
+	// VerdictDeduplicated: there is a receipt with this id and content. A refused
+	// answer leaves none.
 	VerdictDeduplicated
 	// VerdictConflict: there is a receipt with this id and other content.
 	VerdictConflict
-	// VerdictResolved: another answer resolved it, or the task is over.
+	// VerdictResolved: the task is over, or another answer resolved it.
 	VerdictResolved
-	// VerdictExpired: it expired. For an expiry: its time is not over yet, or
-	// another expiry was accepted.
+	// VerdictExpired: its time is over, or an expiry was accepted. For an expiry:
+	// its time is not over yet, or another expiry was accepted.
 	VerdictExpired
 	// VerdictUnfit: Resolution.Unfit.
 	VerdictUnfit

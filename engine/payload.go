@@ -66,6 +66,10 @@ type Suspended struct {
 	// interface.
 	UIHints     json.RawMessage `json:"uiHints,omitempty"`
 	Interaction json.RawMessage `json:"interaction,omitempty"`
+	// Default is the answer that the suspension gives itself at ExpiresAt. Nil:
+	// it then fails the task with SUSPENSION_EXPIRED. Clients do not see it; it
+	// needs a store that is an [ActionStore].
+	Default *DefaultAction `json:"-"`
 }
 
 // ActionAccepted is the payload of TASK_ACTION_ACCEPTED.
