@@ -12,10 +12,10 @@ FUZZTIME ?= 20s
 ADDR     ?= 127.0.0.1:8080
 
 .DEFAULT_GOAL := help
-.PHONY: help run test unit conformance e2e race bench lint fuzz tidy deps
+.PHONY: help run test unit conformance e2e race bench-redis lint fuzz tidy deps
 
 help: ## List the targets.
-	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: ## Start the demo host on the embedded store; prints a URL whose page works.
 	$(GO) run ./examples/quickstart -addr $(ADDR)
@@ -36,7 +36,7 @@ e2e: deps ## The page in real Chromium; SSE and WebSocket through a real nginx.
 race: ## The library's tests under the race detector.
 	$(GO) test -race -shuffle=on ./...
 
-bench: ## The store on Redis against what one would do without it: tables, in about two minutes.
+bench-redis: ## The store on Redis against what one would do without it: tables, in about two minutes.
 	$(GO) test ./bench -count=1 -run 'TestTail|TestBurst|TestIdle' -compare -v
 
 lint: $(LINT) ## go vet, gofmt and golangci-lint on every module, and a build for other systems.
