@@ -51,8 +51,11 @@ type Revocation struct {
 
 // Fits reports whether the revocation applies to what auth wants with a task;
 // no taskID is a request that is about none. It does not ask whether the
-// revocation has lapsed.
+// revocation has lapsed. Without any condition it fits nothing.
 func (r *Revocation) Fits(auth *AuthContext, taskID string) bool {
+	if r.unconditional() {
+		return false
+	}
 	switch {
 	case r.Subject != "" && r.Subject != auth.Subject,
 		r.TaskID != "" && r.TaskID != taskID,
@@ -98,6 +101,10 @@ type Revocations interface {
 	WatchRevocations(fn func()) (stop func(), err error)
 }
 
+func (r *Revocation) unconditional() bool {
+	return r.Subject == "" && r.TaskID == "" && r.AppID == "" && r.Scope == "" && len(r.Attributes) == 0 && r.IssuedBefore.IsZero()
+}
+
 // RevocationConfig bounds revocations.
 type RevocationConfig struct {
 	// TTL is how long a revocation holds that does not say. It should be at
@@ -116,7 +123,7 @@ func (r Revocation) check(now time.Time, ttl time.Duration) (Revocation, error) 
 	r.Attributes = maps.Clone(r.Attributes)
 	r.IssuedBefore, r.ExpiresAt = utc(r.IssuedBefore), utc(r.ExpiresAt)
 	var wrong []FieldError
-	if r.Subject == "" && r.TaskID == "" && r.AppID == "" && r.Scope == "" && len(r.Attributes) == 0 && r.IssuedBefore.IsZero() {
+	if r.unconditional() {
 		wrong = append(wrong, FieldError{"", "a revocation of everything: at least one condition must be set"})
 	}
 	if r.TaskID != "" && !validTaskID(r.TaskID) {

@@ -25,7 +25,7 @@ func (s *Store) rehearse(ctx context.Context) error {
 	suspended := engine.Draft{Type: engine.TypeSuspended, Payload: []byte(`{"suspendId":"s"}`)}
 	completed := engine.Draft{Type: engine.TypeCompleted, Payload: []byte(`{"result":null}`)}
 	_, cancelErr := s.RequestCancel(ctx, task.ID, "rehearsal")
-	holdErr := s.rehearseLease(ctx, task.ID)
+	holdErr := errors.Join(s.rehearseLease(ctx, task.ID), s.rehearseRevocations(ctx))
 	_, appendErr := s.Append(ctx, engine.Append{TaskID: task.ID, Token: "1", Events: []engine.Draft{suspended}})
 	_, endErr := s.Append(ctx, engine.Append{TaskID: task.ID, Token: "2", Events: []engine.Draft{completed}})
 	if errors.Is(endErr, errUnconfirmed) {

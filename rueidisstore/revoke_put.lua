@@ -1,0 +1,23 @@
+-- Keeps a revocation. KEYS: revocations, their times. ARGV: id, text, when it
+-- lapses (ms), how many may be in force. Gives 1, or 0 if there are too many.
+--
+-- The field '' of the hash is a version, which whoever watches looks at. What
+-- has lapsed stays for a minute, for the clocks of nodes that are behind.
+local t = redis.call('TIME')
+local now = t[1] * 1000 + math.floor(t[2] / 1000)
+local margin = 60000
+local gone = redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', now - margin, 'LIMIT', 0, 1000)
+if #gone > 0 then
+  redis.call('HDEL', KEYS[1], unpack(gone))
+  redis.call('ZREM', KEYS[2], unpack(gone))
+end
+if redis.call('HEXISTS', KEYS[1], ARGV[1]) == 0 and redis.call('ZCOUNT', KEYS[2], now, '+inf') >= tonumber(ARGV[4]) then
+  return 0
+end
+redis.call('HSET', KEYS[1], ARGV[1], ARGV[2], '', t[1] .. '.' .. t[2])
+redis.call('ZADD', KEYS[2], ARGV[3], ARGV[1])
+local last = redis.call('ZRANGE', KEYS[2], -1, -1, 'WITHSCORES')
+local ttl = math.max(last[2] - now, 0) + 2 * margin
+redis.call('PEXPIRE', KEYS[1], string.format('%.0f', ttl))
+redis.call('PEXPIRE', KEYS[2], string.format('%.0f', ttl))
+return 1
