@@ -166,6 +166,11 @@ type Config struct {
 	// subscriber; an idle one is written to at once. Defaults to 5ms; negative
 	// writes always at once.
 	FlushInterval time.Duration
+	// MaxFlushInterval is how far FlushInterval grows under load. A log that
+	// moves on while its subscribers are still being written to rests twice as
+	// long as that took: what comes faster goes into larger writes, instead of
+	// more of them. Defaults to 32ms, or FlushInterval if that is longer.
+	MaxFlushInterval time.Duration
 	// Loops is the number of delivery loops. Defaults to GOMAXPROCS.
 	Loops int
 	// RingBytes bounds the entries kept for one followed log. Defaults to

@@ -42,16 +42,28 @@ func (l *loop) schedule(g *group) {
 	}
 }
 
-// rest has a group whose log moved during a pass wait until it has been quiet
-// for as long as it was busy. A pass counts from when it was asked for: if many
-// groups wait for their turn, each of them rests longer.
+// restFactor is how long a busy log's period is, in passes over its subscribers:
+// writing to them takes a third of a loop's time.
+const restFactor = 3
+
+// rest has a group whose log moved during a pass wait, the longer the longer
+// that took. A pass counts from when it was asked for: if many groups wait for
+// their turn, each of them rests longer.
 func (l *loop) rest(g *group) {
 	if l.hub.cfg.FlushInterval <= 0 {
 		return
 	}
 	l.now = l.hub.now()
 	took := l.now - g.asked
-	g.due = max(g.due, g.asked+min(2*took, int64(l.hub.cfg.MaxFlushInterval)))
+	g.due = max(g.due, g.asked+min(restFactor*took, int64(l.hub.cfg.MaxFlushInterval)))
+}
+
+// moved reports that the log has moved since it was looked at, and that the
+// loop will be told.
+func (g *group) moved() bool {
+	g.log.mu.Lock()
+	defer g.log.mu.Unlock()
+	return g.told
 }
 
 // pass visits some of the members; it puts the group back in the queue if
@@ -60,13 +72,16 @@ func (l *loop) pass(g *group) (visits int) {
 	if g.dead {
 		return 0
 	}
-	if g.visited < 0 {
-		g.visited = 0
-		if !l.look(g) {
-			return 0
-		}
-	}
 	l.now = l.hub.now()
+	if g.visited < 0 {
+		g.visited, g.again = 0, false
+		g.due = l.now + max(0, int64(l.hub.cfg.FlushInterval))
+	}
+	// Before each part anew, so that those who come late in a long pass get
+	// what has come since it began.
+	if !l.look(g) {
+		return 0
+	}
 	for visits < passVisits && g.visited < len(g.members) {
 		s := g.members[g.visited]
 		g.visited++
@@ -81,9 +96,12 @@ func (l *loop) pass(g *group) (visits int) {
 		return visits
 	}
 	g.passing, g.visited = false, 0
-	if g.again {
-		g.again = false
+	again := g.again
+	g.again = false
+	if again || g.moved() {
 		l.rest(g)
+	}
+	if again {
 		l.schedule(g)
 	}
 	return visits
@@ -116,9 +134,6 @@ func (l *loop) look(g *group) bool {
 				l.abandon(s.outlet) // no use in waiting to ask an old question
 			}
 		}
-	}
-	if head != g.head && l.hub.cfg.FlushInterval > 0 {
-		g.due = l.now + int64(l.hub.cfg.FlushInterval)
 	}
 	g.head, g.over = head, over
 	return true

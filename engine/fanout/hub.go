@@ -68,6 +68,13 @@ func (c Config) withDefaults() (Config, error) {
 	if c.FlushInterval == 0 {
 		c.FlushInterval = 5 * time.Millisecond
 	}
+	if c.MaxFlushInterval < 0 {
+		return c, errors.New("fanout: Config.MaxFlushInterval is negative")
+	}
+	if c.MaxFlushInterval == 0 {
+		c.MaxFlushInterval = 32 * time.Millisecond
+	}
+	c.MaxFlushInterval = max(c.MaxFlushInterval, c.FlushInterval)
 	if c.Linger == 0 {
 		c.Linger = 2 * time.Second
 	}

@@ -59,7 +59,8 @@ type group struct {
 	over    bool // head is the final entry
 	epoch   uint32
 	head    ID
-	last    int64 // time of the last pass that had something new
+	asked   int64 // when the pass under way was asked for
+	due     int64 // when the next one may begin
 }
 
 // Push implements Feed.

@@ -2,6 +2,7 @@ package fanout
 
 import (
 	"math"
+	"runtime"
 	"sync/atomic"
 	"time"
 )
@@ -68,7 +69,13 @@ func (l *loop) run() {
 		l.pacer.advance(l)
 		l.retry()
 		l.sweep()
-		if l.turn() || !l.box.sleep() {
+		if l.turn() {
+			// Writes that never wait let nobody else run: on few cores those
+			// who emit would stand still for as long as it takes to notice.
+			runtime.Gosched()
+			continue
+		}
+		if !l.box.sleep() {
 			continue
 		}
 		timer.Reset(time.Duration(min(l.deadline(), l.now+int64(time.Hour)) - l.hub.now()))

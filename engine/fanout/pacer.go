@@ -1,9 +1,10 @@
 package fanout
 
-// pacer holds what has been flushed less than a flush interval ago and has
+// pacer holds what has been flushed less than its interval ago and has
 // something new, until the interval is over. It has 16 slots, each an eighth
-// of the interval, so that what falls due at about the same time costs the
-// loop one wake-up.
+// of the flush interval, so that what falls due at about the same time costs
+// the loop one wake-up. What falls due beyond them is put in again when it
+// comes up.
 type pacer struct {
 	quantum int64
 	tick    int64
@@ -21,18 +22,18 @@ func (p *pacer) slot(l *loop, due int64) *paceSlot {
 		p.tick = l.now / p.quantum
 	}
 	p.n++
-	tick := due/p.quantum + 1
+	tick := (due + p.quantum - 1) / p.quantum
 	tick = max(p.tick+1, min(tick, p.tick+int64(len(p.slots))-1))
 	return &p.slots[tick%int64(len(p.slots))]
 }
 
-func (p *pacer) addGroup(l *loop, g *group, due int64) {
-	s := p.slot(l, due)
+func (p *pacer) addGroup(l *loop, g *group) {
+	s := p.slot(l, g.due)
 	s.groups = append(s.groups, g)
 }
 
-func (p *pacer) addOutlet(l *loop, o *Outlet, due int64) {
-	s := p.slot(l, due)
+func (p *pacer) addOutlet(l *loop, o *Outlet) {
+	s := p.slot(l, o.many.last+int64(l.hub.cfg.FlushInterval))
 	s.outlets = append(s.outlets, o)
 }
 
@@ -42,18 +43,18 @@ func (p *pacer) advance(l *loop) {
 		p.tick++
 		s := &p.slots[p.tick%int64(len(p.slots))]
 		p.n -= len(s.groups) + len(s.outlets)
-		for i, g := range s.groups {
-			s.groups[i] = nil
+		groups, outlets := s.groups, s.outlets
+		s.groups, s.outlets = groups[:0], outlets[:0]
+		for i, g := range groups {
+			groups[i] = nil
 			g.waiting = false
-			g.last = 0 // the interval is over
 			l.schedule(g)
 		}
-		for i, o := range s.outlets {
-			s.outlets[i] = nil
+		for i, o := range outlets {
+			outlets[i] = nil
 			o.many.deferred = false
 			l.queue(o)
 		}
-		s.groups, s.outlets = s.groups[:0], s.outlets[:0]
 	}
 }
 
