@@ -28,29 +28,56 @@ func (s *Store) Append(ctx context.Context, a engine.Append) ([]engine.EventID, 
 	if err := checkBatch(a); err != nil {
 		return nil, err
 	}
-	args, err := s.appendArgs(a)
+	args, opened, err := s.appendArgs(a)
 	if err != nil {
 		return nil, err
 	}
-	answer, err := s.runAppend(ctx, a, args)
+	keys := s.keys.ofTask(a.TaskID)
+	if opened.any {
+		keys = append(keys, s.keys.acts(a.TaskID))
+		if err := s.listOpening(ctx, a.TaskID, opened); err != nil {
+			return nil, err
+		}
+	}
+	answer, err := s.runAppend(ctx, a.Events, keys, args)
+	if err == nil && wantsActs(answer) {
+		keys = append(keys, s.keys.acts(a.TaskID))
+		answer, err = s.runAppend(ctx, a.Events, keys, args)
+	}
 	if err != nil {
 		return nil, err
 	}
 	ids, err := readAppend(answer, len(a.Events))
-	if err == nil && a.Events[len(a.Events)-1].Type.Terminal() {
+	if err != nil {
+		return nil, err
+	}
+	if a.Events[len(a.Events)-1].Type.Terminal() {
 		s.unlistLater(a.TaskID)
 	}
-	return ids, err
+	if opened.any {
+		s.listOpened(ctx, a.TaskID, opened)
+	}
+	return ids, nil
 }
 
-func (s *Store) runAppend(ctx context.Context, a engine.Append, args []string) (rueidis.RedisResult, error) {
-	keys := s.keys.ofTask(a.TaskID)
-	if s.cfg.Wait.wanted() && matters(a.Events) {
-		return s.appendAndWait(ctx, keys, args)
+func (s *Store) runAppend(ctx context.Context, events []engine.Draft, keys, args []string) (rueidis.RedisResult, error) {
+	if s.cfg.Wait.wanted() && matters(events) {
+		return s.runAndWait(ctx, appendWaiting, keys, args)
 	}
 	ctx, done := s.bound(ctx)
 	defer done()
 	return appendScript.Exec(ctx, s.client, keys, args), nil
+}
+
+// wantsActs reports whether append.lua, which has written nothing, asks for the
+// task's acts.
+func wantsActs(answer rueidis.RedisResult) bool {
+	m, err := answer.ToMessage()
+	if err != nil || !m.IsInt64() {
+		return false
+	}
+	code, _ := m.AsInt64()
+	return code == -4
 }
 
 func checkBatch(a engine.Append) error {
@@ -101,7 +128,7 @@ func matters(drafts []engine.Draft) bool {
 }
 
 // appendArgs are the arguments of append.lua.
-func (s *Store) appendArgs(a engine.Append) ([]string, error) {
+func (s *Store) appendArgs(a engine.Append) (args []string, opened opening, err error) {
 	batch := encodeBatch(a.Events)
 	wait := ""
 	if s.cfg.Wait.wanted() && matters(a.Events) {
@@ -111,7 +138,7 @@ func (s *Store) appendArgs(a engine.Append) ([]string, error) {
 	if a.Fence != 0 {
 		fence = strconv.FormatUint(a.Fence, 10)
 	}
-	args := make([]string, 0, 16)
+	args = make([]string, 0, 20)
 	token := shortToken(a.Token)
 	args = append(args,
 		incarnationOf(a.TaskID), token, printOf(token), strconv.Itoa(len(a.Events)), string(batch.bytes),
@@ -125,30 +152,45 @@ func (s *Store) appendArgs(a engine.Append) ([]string, error) {
 		}
 		switch d.Type {
 		case engine.TypeSuspended:
-			var opened engine.Suspended
-			if err := json.Unmarshal(d.Payload, &opened); err != nil {
-				return nil, badPayload(d.Type, err)
+			var suspended engine.Suspended
+			if err := json.Unmarshal(d.Payload, &suspended); err != nil {
+				return nil, opened, badPayload(d.Type, err)
 			}
-			at := batch.payloads[i]
-			suspensions = append(suspensions, "o", opened.SuspendID,
-				strconv.Itoa(i+1), strconv.Itoa(at.from), strconv.Itoa(at.to))
+			allowed, err := encodeAllowed(suspended)
+			if err != nil {
+				return nil, opened, badPayload(d.Type, err)
+			}
+			standard, err := encodeDefault(d.Default)
+			if err != nil {
+				return nil, opened, badPayload(d.Type, err)
+			}
+			at, expires := batch.payloads[i], expiryMillis(suspended)
+			suspensions = append(suspensions, "o", suspended.SuspendID,
+				strconv.Itoa(i+1), strconv.Itoa(at.from), strconv.Itoa(at.to),
+				formatMillis(expires), allowed, standard)
+			opened.add(expires)
 		case engine.TypeActionAccepted:
 			var closed engine.ActionAccepted
 			if err := json.Unmarshal(d.Payload, &closed); err != nil {
-				return nil, badPayload(d.Type, err)
+				return nil, opened, badPayload(d.Type, err)
 			}
 			suspensions = append(suspensions, "c", closed.SuspendID)
 		}
 	}
 	if status == "" && suspensions == nil {
-		return args, nil
+		return args, opened, nil
 	}
 	end := ""
 	if a.Events[len(a.Events)-1].Type.Terminal() {
 		end = strconv.Itoa(batch.last)
 	}
-	args = append(args, string(status), micros(time.Now()), end, millis(s.cfg.StreamTTL), millis(s.cfg.RecordTTL))
-	return append(args, suspensions...), nil
+	room := ""
+	if opened.any {
+		room = strconv.Itoa(s.cfg.Actions.MaxOpen - opened.count)
+	}
+	args = append(args, string(status), micros(time.Now()), end, millis(s.cfg.StreamTTL), millis(s.cfg.RecordTTL),
+		millis(s.cfg.Actions.TTL), room)
+	return append(args, suspensions...), opened, nil
 }
 
 func badPayload(t engine.EventType, err error) error {
@@ -169,6 +211,8 @@ func readAppend(answer rueidis.RedisResult, n int) ([]engine.EventID, error) {
 			return nil, damaged("append", errors.New("log and state of an open task are gone; does Redis evict keys?"))
 		case -3:
 			return nil, errConflict()
+		case -5:
+			return nil, engine.NewError(engine.CodeInvalidTaskState, "the task has too many open suspensions")
 		}
 		return nil, errNotFound()
 	}

@@ -1,14 +1,20 @@
 -- Appends one batch to a task's log: all of it or nothing, once for each token.
--- KEYS: task, log, state, lease.
+-- KEYS: task, log, state, lease, and acts if a suspension is opened.
 -- ARGV: 1 incarnation, 2 token, 3 its print of three characters, 4 number of
 --   events, 5 batch, 6 events to keep, 7 bytes to keep, 8 '1' if the caller is
 --   going to WAIT, 9 fence or ''; and if the record may change: 10 status or
 --   '', 11 now (µs), 12 where the terminal event begins in the batch or '',
---   13 StreamTTL (ms), 14 RecordTTL, then for each event that opens or closes
---   a suspension: 'o', id, index, payload's from and to; 'c', id.
+--   13 StreamTTL (ms), 14 RecordTTL, 15 TTL of the acts after the end, 16 how
+--   many suspensions may be open before this batch or '', then for each event
+--   that opens or closes one: 'o', id, index, payload's from and to, when it
+--   expires (ms) or 0, allowed actions (JSON), default action (JSON) or '';
+--   'c', id.
 -- Gives the id of the last event, "id:count" for a repeat; 0: unknown task; -1: the task is over;
 --   -2: log and state of an open task are gone; -3: the lease was acquired with
---   a higher fence since.
+--   a higher fence since; -4: the task has acts, declare them; -5: too many
+--   suspensions are open.
+--
+-- The acts, a hash, are described in actions_record.go.
 --
 -- The state is "ms-ordinal-size-floor-floorord-status-prints": the newest id,
 -- all bytes ever appended, what was known of the oldest entry when it was last
@@ -61,6 +67,26 @@ if ARGV[9] ~= '' then
   end
 end
 
+-- What closes suspensions, or ends a task that had some, is told to declare
+-- their hash: a key that may not exist would be refused while its slot moves.
+local newstatus, acts = ARGV[10], KEYS[5]
+if newstatus then
+  if not acts and (ARGV[12] ~= '' or ARGV[17]) and redis.call('HGET', task, 'acts') then
+    return -4
+  end
+  if ARGV[16] ~= '' then
+    local open = 0
+    for _, name in ipairs(redis.call('HKEYS', task)) do
+      if string.sub(name, 1, 2) == 's:' then
+        open = open + 1
+      end
+    end
+    if open > tonumber(ARGV[16]) then
+      return -5
+    end
+  end
+end
+
 local recovered = false
 if not head then
   -- The log tells where it ended.
@@ -93,7 +119,6 @@ if not redis.call('XADD', log, 'NOMKSTREAM', 'MAXLEN', '~', ARGV[6], id, 'b', ba
 end
 size = size + #batch
 prints = string.sub(prints, -189) .. ARGV[3]
-local newstatus = ARGV[10]
 if newstatus and newstatus ~= '' then
   status = newstatus
 end
@@ -133,15 +158,30 @@ if newstatus then
     redis.call('HSET', task, 'status', newstatus)
     changed = true
   end
-  local i = 15
+  local resolved = acts and tonumber(redis.call('HGET', task, 'acts') or 0)
+  local i = 17
   while ARGV[i] do
-    local suspension = 's:' .. ARGV[i + 1]
+    local name = ARGV[i + 1]
     if ARGV[i] == 'o' then
-      local payload = string.sub(batch, ARGV[i + 3] + 1, ARGV[i + 4])
-      redis.call('HSET', task, suspension, (ord + ARGV[i + 2]) .. ':' .. payload)
-      changed, i = true, i + 5
+      local payload, at = string.sub(batch, ARGV[i + 3] + 1, ARGV[i + 4]), ord + ARGV[i + 2]
+      redis.call('HSET', task, 's:' .. name, at .. ':' .. payload, 'acts', resolved)
+      redis.call('HDEL', acts, 'd:' .. name, 'y:' .. name)
+      redis.call('HSET', acts, 'm:' .. name, 'o:' .. at .. ':' .. ARGV[i + 5] .. ':0:0:', 'p:' .. name, payload, 'a:' .. name, ARGV[i + 6])
+      if ARGV[i + 7] ~= '' then
+        redis.call('HSET', acts, 'd:' .. name, ARGV[i + 7])
+      end
+      redis.call('PEXPIRE', acts, math.max(redis.call('PTTL', task), 1))
+      changed, i = true, i + 8
     else
-      changed = redis.call('HDEL', task, suspension) == 1 or changed
+      if redis.call('HDEL', task, 's:' .. name) == 1 then
+        changed = true
+        local m = acts and redis.call('HGET', acts, 'm:' .. name)
+        if m then
+          resolved = resolved + 1
+          redis.call('HSET', task, 'acts', resolved)
+          redis.call('HSET', acts, 'm:' .. name, 'c' .. string.match(m, '^.(:%d+:%d+:)') .. '0:' .. resolved .. ':', 'q:' .. resolved, #name .. ':' .. name)
+        end
+      end
       i = i + 2
     end
   end
@@ -153,6 +193,10 @@ if newstatus then
     end
     -- The terminal event stays with the record, as a batch of its own.
     redis.call('HSET', task, 'end', '\1\1' .. string.sub(batch, ARGV[12] + 1), 'endid', id)
+    if acts then
+      redis.call('HSET', task, 'acts', resolved + 1) -- wakes who waits
+      redis.call('PEXPIRE', acts, ARGV[15])
+    end
     redis.call('PEXPIRE', task, ARGV[13] + ARGV[14])
     redis.call('PEXPIRE', log, ARGV[13])
     redis.call('PEXPIRE', state, ARGV[13])

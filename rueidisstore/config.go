@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"strings"
 	"time"
 
@@ -58,6 +59,8 @@ type Config struct {
 	// CommandTimeout bounds every command, retries included. Defaults to 2s.
 	CommandTimeout time.Duration
 
+	// Actions bounds what is kept of suspensions and the answers to them.
+	Actions ActionConfig
 	// Append tunes the pipeline that appends go through.
 	Append AppendConfig
 	// Wait asks for more than one server's word on terminal and action events.
@@ -67,6 +70,22 @@ type Config struct {
 
 	// Logger receives what nobody is returned. Defaults to slog.Default().
 	Logger *slog.Logger
+}
+
+// ActionConfig bounds what is kept of a task's suspensions and the answers to
+// them.
+type ActionConfig struct {
+	// MaxOpen is how many suspensions of a task may be open at once; a further
+	// one is refused with INVALID_TASK_STATE. Defaults to 32.
+	MaxOpen int
+	// MaxResolved is how many suspensions of a task are kept after they were
+	// resolved, with the receipts of their answers: those that were resolved last.
+	// A repeat of a forgotten answer is told that there is no such suspension. An
+	// answer that the executor does not have yet is kept. Defaults to 256.
+	MaxResolved int
+	// TTL is how long they are kept after the task's terminal event. Defaults to
+	// StreamTTL + RecordTTL, as long as the record is kept, and is no longer.
+	TTL time.Duration
 }
 
 // AppendConfig tunes the append pipeline.
@@ -120,6 +139,9 @@ func (c Config) withDefaults() Config {
 	c.CacheTTL = cmp.Or(c.CacheTTL, 10*time.Minute)
 	c.CacheBytes = cmp.Or(c.CacheBytes, 64<<20)
 	c.CommandTimeout = cmp.Or(c.CommandTimeout, 2*time.Second)
+	c.Actions.MaxOpen = cmp.Or(c.Actions.MaxOpen, 32)
+	c.Actions.MaxResolved = cmp.Or(c.Actions.MaxResolved, 256)
+	c.Actions.TTL = min(cmp.Or(c.Actions.TTL, math.MaxInt64), c.StreamTTL+c.RecordTTL)
 	c.Append.Connections = cmp.Or(c.Append.Connections, 1)
 	c.Wait.Timeout = cmp.Or(c.Wait.Timeout, time.Second)
 	c.Tail.Round = cmp.Or(c.Tail.Round, 500)
@@ -166,6 +188,9 @@ func (c Config) validate() error {
 		{"CacheTTL", int64(c.CacheTTL), int64(time.Millisecond)},
 		{"CacheBytes", int64(c.CacheBytes), 1},
 		{"CommandTimeout", int64(c.CommandTimeout), int64(time.Millisecond)},
+		{"Actions.MaxOpen", int64(c.Actions.MaxOpen), 1},
+		{"Actions.MaxResolved", int64(c.Actions.MaxResolved), 1},
+		{"Actions.TTL", int64(c.Actions.TTL), int64(time.Millisecond)},
 		{"Append.MaxFlushDelay", int64(c.Append.MaxFlushDelay), 0},
 		{"Wait.Replicas", int64(c.Wait.Replicas), 0},
 		{"Wait.Timeout", int64(c.Wait.Timeout), int64(time.Millisecond)},

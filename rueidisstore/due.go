@@ -94,7 +94,8 @@ func (s *Store) applyOnce() {
 		if len(ids) > 0 {
 			removals = append(removals,
 				s.client.B().Zrem().Key(s.keys.due(shard)).Member(ids...).Build(),
-				s.client.B().Zrem().Key(s.keys.leases(shard)).Member(ids...).Build())
+				s.client.B().Zrem().Key(s.keys.leases(shard)).Member(ids...).Build(),
+				s.client.B().Zrem().Key(s.keys.actions(shard)).Member(ids...).Build())
 		}
 	}
 	if len(removals) == 0 {

@@ -3,6 +3,7 @@ package rueidisstore
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"math"
 	mathrand "math/rand/v2"
 	"strconv"
@@ -36,6 +37,12 @@ func (s *Store) maintain() {
 		case <-s.life.Done():
 			timer.Stop()
 			return
+		case shard := <-s.unsound:
+			timer.Stop()
+			if err := s.auditNow(s.life, shard, holder); err != nil {
+				s.complain("check the index of suspensions", err)
+			}
+			continue
 		case <-timer.C:
 		}
 		if err := s.keepSecret(s.life); err != nil {
@@ -45,6 +52,8 @@ func (s *Store) maintain() {
 		for _, shard := range mathrand.Perm(dueShards) {
 			if err := s.workOff(s.life, shard, holder); err != nil {
 				s.complain("work off the due index", err)
+			} else if err := s.audit(s.life, shard, holder, auditSpread); err != nil && !errors.Is(err, errNotMine) {
+				s.complain("check the index of suspensions", err)
 			}
 			if s.life.Err() != nil {
 				return
@@ -163,13 +172,21 @@ func (s *Store) age(ctx context.Context, now int64, taskID string, fields map[st
 	if err != nil {
 		return 0, damaged("read a record", err)
 	}
+	// An answer begins a new life: whoever waited for days may take as long again.
+	if resumed, err := strconv.ParseInt(fields[fieldResumed], 10, 64); err == nil {
+		born = max(born, resumed)
+	}
 	end := max(born+s.cfg.MaxOpenAge.Milliseconds(), awaitedUntil(t))
 	if end <= now {
 		return 0, s.abandon(ctx, t.ID)
 	}
 	// A wait of years is renewed piece by piece.
 	next := min(end, now+s.cfg.MaxOpenAge.Milliseconds())
-	return next, s.renew(ctx, t.ID, time.Duration(next-now)*time.Millisecond+s.cfg.margin())
+	var more []string
+	if has(fields, fieldResolved) {
+		more = []string{s.keys.acts(t.ID)}
+	}
+	return next, s.renew(ctx, t.ID, time.Duration(next-now)*time.Millisecond+s.cfg.margin(), more...)
 }
 
 // awaitedUntil is when (ms) the last of t's open suspensions expires.
@@ -201,10 +218,11 @@ func (s *Store) abandon(ctx context.Context, taskID string) error {
 	return err
 }
 
-func (s *Store) renew(ctx context.Context, taskID string, ttl time.Duration) error {
+// renew prolongs the keys that every open task has, and more.
+func (s *Store) renew(ctx context.Context, taskID string, ttl time.Duration, more ...string) error {
 	ctx, done := s.bound(ctx)
 	defer done()
-	return renewScript.Exec(ctx, s.client, s.keys.ofTask(taskID), []string{incarnationOf(taskID), millis(ttl)}).Error()
+	return renewScript.Exec(ctx, s.client, append(s.keys.ofTask(taskID), more...), []string{incarnationOf(taskID), millis(ttl)}).Error()
 }
 
 func (s *Store) reschedule(ctx context.Context, shard int, gone []string, next map[string]int64) error {
@@ -235,6 +253,12 @@ func (s *Store) reschedule(ctx context.Context, shard int, gone []string, next m
 
 // list puts a new task into the due index.
 func (s *Store) list(ctx context.Context, taskID string) error {
-	return listScript.Exec(ctx, s.client, []string{s.keys.due(shardOf(taskID))},
-		[]string{taskID, millis(s.cfg.MaxOpenAge), millis(s.cfg.indexTTL())}).Error()
+	c := s.listCall(taskID)
+	return listScript.Exec(ctx, s.client, c.keys, c.args).Error()
 }
+
+func (s *Store) listCall(taskID string) call {
+	return call{[]string{s.keys.due(shardOf(taskID))}, []string{taskID, millis(s.cfg.MaxOpenAge), millis(s.cfg.indexTTL())}}
+}
+
+var listPipelined = newPipelined(listSource)

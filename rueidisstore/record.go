@@ -30,9 +30,10 @@ const (
 	fieldBorn        = "born" // Redis's time (ms) of the create
 	fieldStatus      = "status"
 	fieldUpdated     = "updated"
-	fieldCancel      = "cancel" // the reason; present if requested
-	fieldResolved    = "acts"   // how many suspensions were resolved; absent if none
-	fieldEnd         = "end"    // the terminal event, as a batch of one
+	fieldCancel      = "cancel"  // the reason; present if requested
+	fieldResolved    = "acts"    // how many suspensions were resolved; absent if none
+	fieldResumed     = "resumed" // Redis's time (ms) of the last answer
+	fieldEnd         = "end"     // the terminal event, as a batch of one
 	fieldEndID       = "endid"
 	fieldSuspension  = "s:" // + suspendId: ordinal, ":", payload
 )

@@ -195,7 +195,8 @@ func (s *Store) Erase(ctx context.Context, taskID string) error {
 	}
 	ctx, done := s.bound(ctx)
 	defer done()
-	err := eraseScript.Exec(ctx, s.client, s.keys.ofTask(taskID), []string{incarnationOf(taskID)}).Error()
+	keys := append(s.keys.ofTask(taskID), s.keys.acts(taskID))
+	err := eraseScript.Exec(ctx, s.client, keys, []string{incarnationOf(taskID)}).Error()
 	if err == nil {
 		s.unlistLater(taskID)
 	}

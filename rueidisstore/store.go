@@ -19,7 +19,7 @@ import (
 	"github.com/taskbridge/taskbridge-fiber/engine"
 )
 
-// Store implements engine.Store, engine.Signals, engine.Leases,
+// Store implements engine.Store, engine.Signals, engine.Leases, engine.ActionStore,
 // engine.ReadinessProbe and io.Closer. Make one with New; it is safe for concurrent use. After Close every
 // call fails with STORE_UNAVAILABLE.
 type Store struct {
@@ -32,8 +32,10 @@ type Store struct {
 	dues      *dueQueue
 	deadlines deadlines
 	tail      *tail
-	// Arguments of every append.
-	maxStreamLength, maxStreamBytes string
+	// Arguments of every append, or answer.
+	maxStreamLength, maxStreamBytes, maxResolved string
+	// unsound holds shards of the index of suspensions that are to be checked.
+	unsound chan int
 
 	// life ends with Close; the store's goroutines, counted by running, live by
 	// it.
@@ -70,6 +72,7 @@ func New(cfg Config) (*Store, error) {
 	s := &Store{
 		cfg: cfg, keys: newKeyspace(cfg.Prefix), client: client, dues: newDueQueue(), deadlines: deadlines{timeout: cfg.CommandTimeout},
 		maxStreamLength: strconv.Itoa(cfg.MaxStreamLength + followSlack), maxStreamBytes: strconv.FormatInt(cfg.MaxStreamBytes, 10),
+		maxResolved: strconv.Itoa(cfg.Actions.MaxResolved), unsound: make(chan int, dueShards),
 	}
 	s.life, s.end = context.WithCancel(context.Background())
 	if err := s.start(); err != nil {

@@ -2,26 +2,32 @@ package rueidisstore
 
 import (
 	"context"
-	"crypto/sha1"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"strings"
 
 	"github.com/redis/rueidis"
+
+	"github.com/taskbridge/taskbridge-fiber/engine"
 )
 
 var errUnconfirmed = errors.New("stored, but not confirmed in time")
 
-// appendAndWait runs append.lua, and then WAIT or WAITAOF on the same
-// connection. That connection is one of a pool: the others' pipeline does not
-// stand still meanwhile.
-func (s *Store) appendAndWait(ctx context.Context, keys, args []string) (answer rueidis.RedisResult, err error) {
+// Scripts that may have to wait.
+var (
+	appendWaiting  = newPipelined(appendSource)
+	resolveWaiting = newPipelined(resolveSource)
+)
+
+// runAndWait runs a script, and then WAIT or WAITAOF on the same connection, if
+// it wrote. That connection is one of a pool: the others' pipeline does not stand
+// still meanwhile.
+func (s *Store) runAndWait(ctx context.Context, script pipelined, keys, args []string) (answer rueidis.RedisResult, err error) {
 	w := s.cfg.Wait
 	ctx, done := context.WithTimeout(ctx, s.cfg.CommandTimeout+w.Timeout)
 	defer done()
 	err = s.client.Dedicated(func(c rueidis.DedicatedClient) error {
-		answer = appendOn(ctx, c, keys, args)
+		answer = runOn(ctx, c, script, keys, args)
 		if !stored(answer) {
 			return nil // readAppend tells why
 		}
@@ -44,22 +50,21 @@ func (s *Store) appendAndWait(ctx context.Context, keys, args []string) (answer 
 	return answer, classify("wait for an append", err)
 }
 
-// stored reports whether append.lua wrote the batch, now or before.
+// stored reports whether the script wrote the event, now or before.
 func stored(answer rueidis.RedisResult) bool {
 	m, err := answer.ToMessage()
-	return err == nil && !m.IsInt64()
+	if err != nil || !m.IsInt64() {
+		return err == nil
+	}
+	code, _ := m.AsInt64()
+	return code == int64(engine.VerdictDeduplicated)
 }
 
-// appendOn is appendScript.Exec on a connection of one's own.
-func appendOn(ctx context.Context, c rueidis.DedicatedClient, keys, args []string) rueidis.RedisResult {
-	answer := c.Do(ctx, c.B().Evalsha().Sha1(appendSHA).Numkeys(int64(len(keys))).Key(keys...).Arg(args...).Build())
+// runOn runs a script on a connection of one's own.
+func runOn(ctx context.Context, c rueidis.DedicatedClient, script pipelined, keys, args []string) rueidis.RedisResult {
+	answer := c.Do(ctx, c.B().Evalsha().Sha1(script.sha).Numkeys(int64(len(keys))).Key(keys...).Arg(args...).Build())
 	if strings.HasPrefix(asAnswer(answer.Error()), "NOSCRIPT") {
-		answer = c.Do(ctx, c.B().Eval().Script(appendSource).Numkeys(int64(len(keys))).Key(keys...).Arg(args...).Build())
+		answer = c.Do(ctx, c.B().Eval().Script(script.source).Numkeys(int64(len(keys))).Key(keys...).Arg(args...).Build())
 	}
 	return answer
 }
-
-var appendSHA = func() string {
-	sum := sha1.Sum([]byte(appendSource)) //nolint:gosec // it is how Redis names scripts
-	return hex.EncodeToString(sum[:])
-}()
