@@ -12,7 +12,7 @@ FUZZTIME ?= 20s
 ADDR     ?= 127.0.0.1:8080
 
 .DEFAULT_GOAL := help
-.PHONY: help run test unit conformance e2e race bench-redis lint fuzz tidy deps
+.PHONY: help run test unit conformance e2e race bench loadtest-redis lint fuzz tidy deps
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,6 +38,10 @@ race: ## The library's tests under the race detector.
 
 bench-redis: ## The store on Redis against what one would do without it: tables, in about two minutes.
 	$(GO) test ./bench -count=1 -run 'TestTail|TestBurst|TestIdle' -compare -v
+
+SCENARIO ?= fan-out
+loadtest: ## Thousands of real subscribers against the demo host: SCENARIO=fan-out|many|..., ARGS for more flags.
+	$(GO) run ./loadtest -scenario $(SCENARIO) $(ARGS)
 
 lint: $(LINT) ## go vet, gofmt and golangci-lint on every module, and a build for other systems.
 	@for m in $(MODULES); do echo "lint $$m"; (cd $$m && $(GO) vet ./... && $(LINT) run --config $(CURDIR)/.golangci.yml ./...) || exit 1; done

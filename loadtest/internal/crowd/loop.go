@@ -1,0 +1,257 @@
+//go:build linux
+
+package crowd
+
+import (
+	"math/rand/v2"
+	"runtime"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/taskbridge/taskbridge-fiber/loadtest/internal/check"
+)
+
+// loop is one thread with an epoll instance. Everything in it belongs to that
+// thread; others ask for it with do.
+type loop struct {
+	crowd *Crowd
+	index int
+	epoll int
+	wake  int // eventfd
+	ended chan struct{}
+
+	mu      sync.Mutex
+	pending []func()
+	closed  bool
+
+	subs    []*sub
+	queue   []*sub // wait for a place among those that connect
+	opening int    // connects under way
+	dials   int
+	timers  timers
+	buf     []byte
+	scratch []byte
+	start   time.Time
+	now     int64 // Unix microseconds, taken after each read
+	rand    *rand.Rand
+	route   []int
+	stopped bool
+
+	stats    Stats
+	totals   totals
+	counters check.Counters
+	interval *Latencies
+	total    *Latencies
+	marked   int
+	reached  []int64
+}
+
+func newLoop(c *Crowd, index int) (*loop, error) {
+	epoll, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	if err != nil {
+		return nil, err
+	}
+	wake, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
+	if err == nil {
+		err = unix.EpollCtl(epoll, unix.EPOLL_CTL_ADD, wake, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: -1})
+	}
+	if err != nil {
+		_ = unix.Close(epoll)
+		return nil, err
+	}
+	l := &loop{
+		crowd: c, index: index, epoll: epoll, wake: wake, ended: make(chan struct{}),
+		buf: make([]byte, 256<<10), start: time.Now(), rand: rand.New(rand.NewPCG(c.opt.Seed, uint64(index))), //nolint:gosec // not secret
+		interval: new(Latencies), total: new(Latencies),
+	}
+	for i := range c.opt.Targets {
+		l.route = append(l.route, i)
+	}
+	go l.run()
+	return l, nil
+}
+
+// do runs fn on the loop's thread, soon; never, if the loop has ended.
+func (l *loop) do(fn func()) {
+	l.mu.Lock()
+	if l.closed {
+		l.mu.Unlock()
+		fn() // nobody else is there any more
+		return
+	}
+	l.pending = append(l.pending, fn)
+	l.mu.Unlock()
+	_, _ = unix.Write(l.wake, []byte{1, 0, 0, 0, 0, 0, 0, 0})
+}
+
+func (l *loop) stop() { l.do(func() { l.stopped = true }) }
+
+func (l *loop) run() {
+	runtime.LockOSThread()
+	defer close(l.ended)
+	events := make([]unix.EpollEvent, 512)
+	for !l.stopped {
+		wait := l.ring()
+		l.totals.publish(&l.stats)
+		n, err := unix.EpollWait(l.epoll, events, wait)
+		if err != nil && err != unix.EINTR {
+			l.crowd.report("epoll_wait: " + err.Error())
+			break
+		}
+		for i := range max(n, 0) {
+			l.dispatch(&events[i])
+		}
+		l.connectMore()
+	}
+	for _, s := range l.subs {
+		s.drop()
+	}
+	l.totals.publish(&l.stats)
+	l.mu.Lock()
+	l.closed = true
+	rest := l.pending
+	l.mu.Unlock()
+	for _, fn := range rest {
+		fn()
+	}
+	_ = unix.Close(l.wake)
+	_ = unix.Close(l.epoll)
+}
+
+func (l *loop) dispatch(e *unix.EpollEvent) {
+	if e.Fd < 0 {
+		var count [8]byte
+		_, _ = unix.Read(l.wake, count[:])
+		l.mu.Lock()
+		todo := l.pending
+		l.pending = nil
+		l.mu.Unlock()
+		for _, fn := range todo {
+			fn()
+		}
+		return
+	}
+	// An event may speak of a socket that an earlier one of its batch closed.
+	if s := l.subs[e.Fd]; s.fd >= 0 && uint32(e.Pad) == s.gen { //nolint:gosec // as it was put in
+		s.ready(e.Events)
+	}
+}
+
+func (l *loop) mono() int64 { return int64(time.Since(l.start)) }
+
+func (l *loop) add(spec Spec) {
+	s := &sub{loop: l, task: spec.Task, transport: spec.Transport, class: spec.Class, target: spec.Target, index: int32(len(l.subs)), fd: -1} //nolint:gosec // few
+	l.subs = append(l.subs, s)
+}
+
+// openFrom connects all from an index on that are not connected, not waiting
+// and not done.
+func (l *loop) openFrom(from int, spread time.Duration) {
+	var idle []*sub
+	for _, s := range l.subs[from:] {
+		if s.state == away {
+			idle = append(idle, s)
+		}
+	}
+	for i, s := range idle {
+		if spread == 0 {
+			l.enqueue(s)
+			continue
+		}
+		s.state = waiting
+		l.after(s, int64(spread)*int64(i)/int64(len(idle)), openTimer)
+	}
+}
+
+func (l *loop) enqueue(s *sub) {
+	s.state = waiting
+	l.queue = append(l.queue, s)
+}
+
+func (l *loop) connectMore() {
+	for len(l.queue) > 0 && l.opening < l.crowd.opt.Window {
+		s := l.queue[0]
+		l.queue = l.queue[1:]
+		if s.state == waiting {
+			s.connect()
+		}
+	}
+	if len(l.queue) == 0 {
+		l.queue = nil
+	}
+}
+
+func (l *loop) cut() {
+	l.queue = nil
+	for _, s := range l.subs {
+		if s.state != done {
+			s.drop()
+			s.state = away
+		}
+	}
+}
+
+func (l *loop) churn(n int) {
+	for try := 0; n > 0 && try < 4*len(l.subs); try++ {
+		s := l.subs[l.rand.IntN(len(l.subs))]
+		if s.state == streaming && !s.log.Terminal() {
+			s.drop()
+			s.comeBack(0)
+			n--
+		}
+	}
+}
+
+func (l *loop) release() {
+	for _, s := range l.subs {
+		if s.class != Steady && !s.released {
+			s.released = true
+			if s.fd >= 0 {
+				s.read()
+			}
+		}
+	}
+}
+
+func (l *loop) forget() {
+	kept := l.subs[:0]
+	for _, s := range l.subs {
+		if s.state == done && s.fd < 0 {
+			continue
+		}
+		kept = append(kept, s)
+	}
+	clear(l.subs[len(kept):])
+	l.subs = kept
+	for i, s := range kept {
+		if s.index != int32(i) { //nolint:gosec // few
+			s.index = int32(i) //nolint:gosec // few
+			_ = s.register(unix.EPOLL_CTL_MOD)
+		}
+	}
+}
+
+func (l *loop) mark(t *Task, ordinal uint64) {
+	l.marked, l.reached = 0, nil
+	for _, s := range l.subs {
+		s.mark = 0
+		if s.task == t && s.log.Last() < ordinal {
+			s.mark = ordinal
+			l.marked++
+		}
+	}
+}
+
+func (l *loop) finish() {
+	for _, s := range l.subs {
+		if s.state != done {
+			before := l.counters.Lost
+			s.log.Finish(s.task.Head(), &l.counters)
+			if !s.log.Terminal() {
+				s.violation("did not see the end; events missing: ", l.counters.Lost-before)
+			}
+		}
+	}
+}

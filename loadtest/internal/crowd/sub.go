@@ -1,0 +1,444 @@
+//go:build linux
+
+package crowd
+
+import (
+	"fmt"
+	"net/netip"
+	"syscall"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/taskbridge/taskbridge-fiber/loadtest/internal/check"
+	"github.com/taskbridge/taskbridge-fiber/loadtest/internal/wire"
+)
+
+// sub is one subscriber: a log that is checked, and a connection now and then.
+type sub struct {
+	loop      *loop
+	task      *Task
+	log       check.Log
+	sse       wire.SSE
+	ws        wire.WS
+	head      []byte   // of an answer, until it is complete
+	out       []byte   // what the socket did not take
+	cursor    [40]byte // the id of the newest event, in the server's own words
+	cursorLen uint8
+	liveSince int64 // Unix microseconds at which this connection became a stream
+	retry     int64 // ms, from the stream
+	mark      uint64
+	fd        int
+	index     int32
+	gen       uint32 // of the connection
+	target    int
+	tries     int
+	state     state
+	transport Transport
+	class     Class
+	released  bool
+	hup       bool // the peer is gone, and we have not read that yet
+	closing   bool // it said that it would cut
+	closeSeen bool // a WebSocket's close frame came
+}
+
+type state uint8
+
+const (
+	away       state = iota // until told
+	waiting                 // for its turn or its time
+	connecting              // TCP
+	asking                  // the request is out
+	streaming
+	done
+)
+
+// doorTime is how long a connection may take to become a stream.
+const doorTime = 20 * time.Second
+
+// wsKey and wsAccept are the handshake of RFC 6455, section 1.3.
+const (
+	wsKey    = "dGhlIHNhbXBsZSBub25jZQ=="
+	wsAccept = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
+)
+
+func (s *sub) reads() bool { return s.class == Steady || s.released }
+
+func (s *sub) connect() {
+	l := s.loop
+	s.gen++
+	target := &l.crowd.opt.Targets[l.route[s.target]]
+	fd, err := dial(target.Addr, l.source(target), s.class != Steady && !s.released)
+	if err != nil {
+		l.stats.Delayed++
+		if s.tries++; s.tries == 5 {
+			s.note("connect: " + err.Error())
+		}
+		s.comeBack(100)
+		return
+	}
+	s.fd, s.state = fd, connecting
+	l.opening++
+	if err := s.register(unix.EPOLL_CTL_ADD); err != nil {
+		s.note("epoll_ctl: " + err.Error())
+		s.drop()
+		s.comeBack(100)
+		return
+	}
+	l.after(s, int64(doorTime), doorTimer)
+}
+
+func (s *sub) register(how int) error {
+	if s.fd < 0 {
+		return nil
+	}
+	return unix.EpollCtl(s.loop.epoll, how, s.fd, &unix.EpollEvent{
+		Events: unix.EPOLLIN | unix.EPOLLOUT | unix.EPOLLRDHUP | unix.EPOLLET,
+		Fd:     s.index, Pad: int32(s.gen), //nolint:gosec // only compared
+	})
+}
+
+// source spreads connections on loopback over its addresses, each of which has
+// its own ports.
+func (l *loop) source(t *Target) [4]byte {
+	if !t.Addr.Addr().IsLoopback() || !t.Addr.Addr().Is4() {
+		return [4]byte{}
+	}
+	l.dials++
+	return [4]byte{127, 0, byte(l.index), byte(1 + l.dials/4000%200)} //nolint:gosec // below 256
+}
+
+// ready takes what epoll says.
+func (s *sub) ready(events uint32) {
+	if s.state == connecting {
+		if events&(unix.EPOLLOUT|unix.EPOLLERR|unix.EPOLLHUP) == 0 {
+			return
+		}
+		if code, err := unix.GetsockoptInt(s.fd, unix.SOL_SOCKET, unix.SO_ERROR); err != nil || code != 0 {
+			s.loop.stats.Delayed++
+			s.drop()
+			if s.tries++; s.tries == 5 {
+				s.note("connect: " + syscall.Errno(code).Error()) //nolint:gosec // an errno
+			}
+			s.comeBack(100)
+			return
+		}
+		s.ask()
+		return
+	}
+	if len(s.out) > 0 && events&unix.EPOLLOUT != 0 {
+		s.flush()
+	}
+	if events&(unix.EPOLLIN|unix.EPOLLRDHUP|unix.EPOLLHUP|unix.EPOLLERR) == 0 || s.fd < 0 {
+		return
+	}
+	s.hup = s.hup || events&(unix.EPOLLRDHUP|unix.EPOLLHUP|unix.EPOLLERR) != 0
+	if s.state == streaming && !s.reads() {
+		return // a slow one reads by the clock, a stalled one not at all
+	}
+	s.read()
+}
+
+// ask sends the request.
+func (s *sub) ask() {
+	l := s.loop
+	s.state = asking
+	s.log.Connect()
+	t := &l.crowd.opt.Targets[l.route[s.target]]
+	b := l.scratch[:0]
+	switch s.transport {
+	case SSE:
+		b = append(b, "GET "...)
+		b = append(b, t.Base...)
+		b = append(b, "/tasks/"...)
+		b = append(b, s.task.ID...)
+		b = append(b, "/events/stream HTTP/1.1\r\nAccept: text/event-stream\r\n"...)
+		if s.cursorLen > 0 {
+			b = append(b, "Last-Event-ID: "...)
+			b = append(b, s.cursor[:s.cursorLen]...)
+			b = append(b, "\r\n"...)
+		}
+	case WebSocket:
+		b = append(b, "GET "...)
+		b = append(b, t.Base...)
+		b = append(b, "/tasks/ws HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: "+wsKey+"\r\n"...)
+	}
+	b = append(b, "Host: "...)
+	b = append(b, t.Host...)
+	b = append(b, "\r\nAuthorization: Bearer "...)
+	b = append(b, l.crowd.opt.Token...)
+	b = append(b, "\r\n\r\n"...)
+	l.scratch = b
+	s.send(b)
+}
+
+func (s *sub) send(b []byte) {
+	s.out = append(s.out, b...)
+	s.flush()
+}
+
+func (s *sub) flush() {
+	for len(s.out) > 0 {
+		n, err := unix.Write(s.fd, s.out)
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil { // full: epoll tells; broken: reading tells
+			return
+		}
+		s.out = s.out[n:]
+	}
+	s.out = nil
+}
+
+// read takes all that the socket has.
+func (s *sub) read() {
+	l := s.loop
+	for s.fd >= 0 {
+		n, err := readSocket(s.fd, l.buf)
+		if err == unix.EAGAIN {
+			return
+		}
+		if err == unix.EINTR {
+			continue
+		}
+		if n <= 0 {
+			s.ended(err)
+			return
+		}
+		s.took(l.buf[:n])
+		// Less than there was room for: the socket is empty, and epoll tells
+		// when that changes. Only an end is not told twice.
+		if n < len(l.buf) && !s.hup || s.state == streaming && !s.reads() {
+			return
+		}
+	}
+}
+
+// sip is how a slow subscriber reads.
+func (s *sub) sip() {
+	if s.fd < 0 || s.state != streaming || s.released {
+		return
+	}
+	l := s.loop
+	n, err := readSocket(s.fd, l.buf[:l.crowd.opt.SlowBytes])
+	if err != unix.EAGAIN && n <= 0 {
+		s.ended(err)
+		return
+	}
+	if n > 0 {
+		s.took(l.buf[:n])
+	}
+	if s.fd >= 0 {
+		l.after(s, int64(l.crowd.opt.SlowEvery), readTimer)
+	}
+}
+
+func (s *sub) took(b []byte) {
+	l := s.loop
+	l.now = time.Now().UnixMicro()
+	l.stats.Reads++
+	l.stats.Bytes += uint64(len(b))
+	if s.state == asking {
+		s.head = append(s.head, b...)
+		head, n, err := wire.ParseHead(s.head)
+		if err != nil {
+			s.corrupt("answer", err)
+			s.drop()
+			s.comeBack(100)
+			return
+		}
+		if n == 0 {
+			return
+		}
+		b = s.head[n:]
+		s.head = nil
+		if !s.answered(&head) {
+			return
+		}
+	}
+	var err error
+	switch s.transport {
+	case SSE:
+		err = s.sse.Feed(b, s.block)
+	case WebSocket:
+		err = s.ws.Feed(b, s.frame)
+	}
+	if err != nil && s.fd >= 0 {
+		s.corrupt("stream", err)
+		s.drop()
+		s.comeBack(100)
+	}
+}
+
+// answered takes the head of the answer and reports whether a stream follows.
+func (s *sub) answered(h *wire.Head) bool {
+	l := s.loop
+	switch {
+	case h.Status == 429 || h.Status == 503:
+		l.stats.Delayed++
+		s.drop()
+		s.comeBack(int64(h.RetryAfter) * 1000)
+		return false
+	case h.Status == 204 && s.transport == SSE && s.log.Terminal():
+		s.drop()
+		s.finish()
+		return false
+	case s.transport == SSE && h.Status == 200,
+		s.transport == WebSocket && h.Status == 101 && h.Accept == wsAccept:
+	default:
+		l.counters.Refused++
+		s.violation("refused with status ", uint64(h.Status)) //nolint:gosec // three digits
+		s.drop()
+		s.comeBack(1000)
+		return false
+	}
+	l.opening--
+	s.state = streaming
+	s.tries, s.retry = 0, -1
+	s.closing, s.closeSeen = false, false
+	l.stats.Attached++
+	l.stats.Open++
+	s.sse.Reset()
+	s.ws.Reset()
+	s.sse.Plain = !h.Chunked
+	s.liveSince = l.now
+	if s.transport == WebSocket {
+		s.subscribe()
+	}
+	if s.class == Slow && !s.released {
+		l.after(s, int64(l.crowd.opt.SlowEvery), readTimer)
+	}
+	return true
+}
+
+func (s *sub) subscribe() {
+	frame := fmt.Appendf(nil, `{"action":"subscribe","taskId":%q`, s.task.ID)
+	if s.cursorLen > 0 {
+		frame = fmt.Appendf(frame, `,"lastEventId":%q`, s.cursor[:s.cursorLen])
+	}
+	s.send(wire.AppendFrame(nil, wire.OpText, append(frame, '}')))
+}
+
+// ended takes the end of a connection, err nil for FIN.
+func (s *sub) ended(error) {
+	l := s.loop
+	clean := s.transport == SSE && (s.sse.Ended() || s.sse.Plain && s.log.Terminal()) || s.transport == WebSocket && s.closeSeen
+	wasStream := s.state == streaming
+	s.drop()
+	switch {
+	case s.log.Terminal() && clean:
+		s.finish()
+		return
+	case wasStream && clean:
+		l.counters.BadEnds++
+		s.violation("a clean end without the terminal event, behind ordinal ", s.log.Last())
+	case s.log.Terminal():
+		// Seen, and cut before its end: a reconnect gets 204 or 1000.
+		l.stats.Cuts++
+	case wasStream:
+		l.stats.Cuts++
+	default:
+		l.stats.Delayed++
+	}
+	s.comeBack(max(s.retry, 0))
+}
+
+func (s *sub) finish() {
+	if s.state != done {
+		s.state = done
+		s.loop.stats.Done++
+	}
+}
+
+func (s *sub) lateAtDoor() {
+	if s.state == connecting || s.state == asking {
+		s.note("no stream after " + doorTime.String())
+		s.loop.stats.Delayed++
+		s.drop()
+		s.comeBack(100)
+	}
+}
+
+// comeBack connects again after what the server asked for, within bounds, and
+// a little chance.
+func (s *sub) comeBack(ms int64) {
+	l := s.loop
+	wait := time.Duration(min(ms, l.crowd.opt.Backoff.Milliseconds())) * time.Millisecond
+	wait += time.Duration(l.rand.Int64N(int64(50 * time.Millisecond)))
+	s.state = waiting
+	if n := len(l.crowd.opt.Targets); n > 1 {
+		s.target = (s.target + 1) % n
+	}
+	l.after(s, int64(wait), openTimer)
+}
+
+// drop closes the connection if there is one, and makes its timers void.
+func (s *sub) drop() {
+	if s.fd < 0 {
+		s.gen++
+		return
+	}
+	switch s.state {
+	case connecting, asking:
+		s.loop.opening--
+	case streaming:
+		s.loop.stats.Open--
+	}
+	_ = unix.Close(s.fd) // which takes it out of epoll
+	s.fd, s.out, s.head, s.hup = -1, nil, nil, false
+	s.gen++
+}
+
+func (s *sub) note(what string) {
+	s.loop.crowd.report(s.String() + ": " + what)
+}
+
+func (s *sub) violation(what string, n uint64) {
+	s.note(fmt.Sprint(what, n))
+}
+
+func (s *sub) corrupt(what string, err error) {
+	s.loop.counters.Corrupt++
+	s.note(what + ": " + err.Error())
+}
+
+func (s *sub) String() string {
+	return fmt.Sprintf("%v subscriber %d.%d of task %s", s.transport, s.loop.index, s.index, s.task.ID)
+}
+
+// dial begins a connect.
+func dial(addr netip.AddrPort, from [4]byte, small bool) (int, error) {
+	family := unix.AF_INET
+	var to unix.Sockaddr = &unix.SockaddrInet4{Port: int(addr.Port()), Addr: addr.Addr().As4()}
+	fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return -1, err
+	}
+	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
+	if small {
+		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, 4096)
+	}
+	if from != [4]byte{} {
+		_ = unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1)
+		if err := unix.Bind(fd, &unix.SockaddrInet4{Addr: from}); err != nil {
+			_ = unix.Close(fd)
+			return -1, err
+		}
+	}
+	if err := unix.Connect(fd, to); err != nil && err != unix.EINPROGRESS {
+		_ = unix.Close(fd)
+		return -1, err
+	}
+	return fd, nil
+}
+
+// readSocket is read(2) without telling Go's scheduler: the socket never blocks.
+func readSocket(fd int, b []byte) (int, error) {
+	n, _, errno := syscall.RawSyscall(syscall.SYS_READ, uintptr(fd), uintptr(unsafe.Pointer(&b[0])), uintptr(len(b))) //nolint:gosec // read(2)
+	if errno != 0 {
+		return -1, errno
+	}
+	return int(n), nil //nolint:gosec // at most len(b)
+}

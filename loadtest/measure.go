@@ -1,0 +1,203 @@
+//go:build linux
+
+package main
+
+import (
+	"cmp"
+	"context"
+	"os"
+	"runtime"
+	"time"
+
+	"github.com/taskbridge/taskbridge-fiber/loadtest/internal/crowd"
+	"github.com/taskbridge/taskbridge-fiber/loadtest/internal/hist"
+	"github.com/taskbridge/taskbridge-fiber/loadtest/internal/proc"
+	"github.com/taskbridge/taskbridge-fiber/loadtest/internal/report"
+)
+
+// meter watches a crowd and the processes around it, and writes what it sees
+// into a round.
+type meter struct {
+	crowd    *crowd.Crowd
+	round    *report.Round
+	progress *progress
+	watched  []*measured
+	client   *measured
+
+	began   time.Time
+	last    reading
+	peaks   []proc.Usage // highest RSS and descriptors, by process
+	totals  crowd.Latencies
+	cancel  context.CancelFunc
+	stopped chan struct{}
+}
+
+// reading is one look at everything.
+type reading struct {
+	at     time.Time
+	stats  crowd.Stats
+	usage  []proc.Usage // of watched
+	client proc.Usage
+}
+
+// measure begins to watch. Stop ends it.
+func (s *stage) measure(c *crowd.Crowd, round *report.Round, servers ...*server) *meter {
+	m := &meter{crowd: c, round: round, progress: s.progress, client: &measured{name: "client", pid: os.Getpid()}, began: time.Now(), stopped: make(chan struct{})}
+	for _, one := range servers {
+		if one.proc != nil {
+			_ = proc.ResetPeak(one.proc.pid)
+			m.watched = append(m.watched, one.proc)
+		}
+	}
+	if s.redisP != nil {
+		m.watched = append(m.watched, s.redisP)
+	}
+	m.peaks = make([]proc.Usage, len(m.watched)+1)
+	m.last = m.read(true)
+	ctx, cancel := context.WithCancel(context.Background())
+	m.cancel = cancel
+	go m.run(ctx)
+	return m
+}
+
+const sampleInterval = 500 * time.Millisecond
+
+func (m *meter) run(ctx context.Context) {
+	defer close(m.stopped)
+	tick := time.NewTicker(sampleInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			m.sample()
+		}
+	}
+}
+
+// stop ends watching; afterwards the latencies are in the round.
+func (m *meter) stop() {
+	m.cancel()
+	<-m.stopped
+	m.totals.Merge(m.crowd.Interval())
+	m.latencies(&m.totals)
+}
+
+func (m *meter) latencies(all *crowd.Latencies) {
+	r := m.round
+	r.Latency = map[string]report.Latency{}
+	for t := range all {
+		for c := range all[t] {
+			if h := &all[t][c]; h.Count() > 0 {
+				r.Latency[label(crowd.Transport(t), crowd.Class(c))] = report.LatencyOf(h) //nolint:gosec // few
+			}
+		}
+	}
+	if len(r.Latency) > 0 {
+		r.Latency["all"] = report.LatencyOf(all.All())
+	}
+}
+
+// label names a transport and a class.
+func label(t crowd.Transport, c crowd.Class) string {
+	if c == crowd.Steady {
+		return t.String()
+	}
+	return t.String() + " " + c.String()
+}
+
+func (m *meter) read(files bool) reading {
+	r := reading{at: time.Now(), stats: m.crowd.Stats()}
+	for i, p := range m.watched {
+		u, err := proc.Read(p.pid, files)
+		if err != nil { // it has ended
+			u = proc.Usage{}
+		}
+		r.usage = append(r.usage, u)
+		m.peaks[i].Peak = max(m.peaks[i].Peak, u.Peak, u.RSS)
+		m.peaks[i].Files = max(m.peaks[i].Files, u.Files)
+	}
+	r.client, _ = proc.Read(m.client.pid, false)
+	return r
+}
+
+func (m *meter) sample() {
+	now := m.read(true)
+	was := m.last
+	m.last = now
+	seconds := now.at.Sub(was.at).Seconds()
+	latencies := m.crowd.Interval()
+	m.totals.Merge(latencies)
+	h := latencies.Of(crowd.Steady)
+	var server, before proc.Usage
+	for i := range now.usage {
+		if m.watched[i].name == "redis" {
+			continue
+		}
+		server = sum(server, now.usage[i])
+		before = sum(before, was.usage[i])
+	}
+	delivered := float64(now.stats.Deliveries - was.stats.Deliveries)
+	counters := m.crowd.Counters()
+	x := report.Sample{
+		At: now.at.Sub(m.began).Seconds(), Deliveries: delivered / seconds,
+		P50: millis(h, .5), P99: millis(h, .99),
+		Cores: max((server.CPU-before.CPU).Seconds()/seconds, 0), RSS: server.RSS, Files: server.Files,
+		Voluntary: per(server.Voluntary, before.Voluntary, seconds), Preempted: per(server.Involuntary, before.Involuntary, seconds),
+		Client: (now.client.CPU - was.client.CPU).Seconds() / seconds,
+		Open:   now.stats.Open, Cuts: now.stats.Cuts, Violations: counters.Violations(),
+	}
+	if delivered > 0 {
+		x.PerDeliver = max(float64((server.CPU-before.CPU).Nanoseconds())/delivered/1000, 0)
+	}
+	m.round.Series = append(m.round.Series, x)
+	m.progress.update("%s: %d streams, %s deliveries/s, p50 %.2f p99 %.2f ms, server %.2f cores %d MiB, client %.2f cores, %d cuts, %d violations",
+		m.round.Name, x.Open, short(x.Deliveries), x.P50, x.P99, x.Cores, x.RSS>>20, x.Client, x.Cuts, x.Violations)
+}
+
+func sum(a, b proc.Usage) proc.Usage {
+	a.CPU += b.CPU
+	a.RSS += b.RSS
+	a.Files += b.Files
+	a.Voluntary += b.Voluntary
+	a.Involuntary += b.Involuntary
+	return a
+}
+
+// per is a rate; a process that ended takes its count with it.
+func per(now, before uint64, seconds float64) float64 {
+	if now < before {
+		return 0
+	}
+	return float64(now-before) / seconds
+}
+
+func millis(h *hist.Hist, q float64) float64 { return float64(h.Quantile(q)) / 1000 }
+
+// steady notes what the processes used between two readings.
+func (m *meter) steady(from, to reading) {
+	seconds := to.at.Sub(from.at).Seconds()
+	delivered := float64(to.stats.Deliveries - from.stats.Deliveries)
+	m.round.PerSecond = delivered / seconds
+	use := func(p *measured, a, b, peak proc.Usage) report.Process {
+		cpu := max((b.CPU - a.CPU).Seconds(), 0)
+		x := report.Process{
+			Name: p.name, CPUSeconds: cpu, Cores: cpu / seconds, RSSStart: a.RSS, RSSPeak: max(peak.Peak, b.Peak), RSSEnd: b.RSS, FilesPeak: max(peak.Files, b.Files),
+			SwitchesPerSec: per(b.Voluntary, a.Voluntary, seconds), PreemptsPerSec: per(b.Involuntary, a.Involuntary, seconds),
+		}
+		if ticks := (b.User + b.System - a.User - a.System).Seconds(); ticks > 0 {
+			x.SystemShare = (b.System - a.System).Seconds() / ticks
+		}
+		if delivered > 0 {
+			x.PerDelivery = cpu * 1e6 / delivered
+		}
+		return x
+	}
+	m.round.Processes = nil
+	for i, p := range m.watched {
+		m.round.Processes = append(m.round.Processes, use(p, from.usage[i], to.usage[i], m.peaks[i]))
+	}
+	m.round.Client = use(m.client, from.client, to.client, proc.Usage{})
+	m.round.Saturated = m.round.Client.Cores > .9*float64(cmp.Or(runtime.GOMAXPROCS(0), 1))
+}
