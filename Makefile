@@ -12,7 +12,7 @@ FUZZTIME ?= 20s
 ADDR     ?= 127.0.0.1:8080
 
 .DEFAULT_GOAL := help
-.PHONY: help run test unit conformance e2e race bench loadtest-redis lint fuzz tidy deps
+.PHONY: help run test unit conformance e2e race bench-redis loadtest lint fuzz tidy deps
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
