@@ -3,6 +3,7 @@ package fiberbridge
 import (
 	"errors"
 	"fmt"
+	"sync"
 	"sync/atomic"
 
 	"github.com/gofiber/fiber/v2"
@@ -32,6 +33,10 @@ type Bridge struct {
 
 	// openAPI is the document that Routes.OpenAPI serves.
 	openAPI []byte
+	// noFiles: none are taken, or there is nowhere to keep them.
+	noFiles bool
+	// tellLimits lets what Fiber does with uploads be told once.
+	tellLimits sync.Once
 	// owned caches where the bridge's handlers are in an app, for ErrorHandler.
 	owned ownedRoutes
 }
@@ -50,6 +55,7 @@ func New(cfg Config) (*Bridge, error) {
 	}
 	b := &Bridge{cfg: cfg, eng: cfg.Engine, shutdown: make(chan struct{}, 1)}
 	b.shutdown <- struct{}{}
+	b.noFiles = cfg.Uploads.Disable || !cfg.Engine.AcceptsFiles()
 	b.openAPI = openAPIDocument(cfg.Routes)
 	s, err := newStreams(b)
 	if err != nil {
@@ -68,7 +74,15 @@ func New(cfg Config) (*Bridge, error) {
 // each child would have tasks of its own, and most requests would ask the
 // wrong one. An error that is not looked at does no harm: New refuses the same
 // in every child.
-func (b *Bridge) Mount(router fiber.Router) error { return b.register(router, b.taskRoutes()) }
+//
+// If the app's settings do not go with UploadConfig, that is logged, once.
+func (b *Bridge) Mount(router fiber.Router) error {
+	err := b.register(router, b.taskRoutes())
+	if err == nil && b.cfg.Routes.Create != routeOff {
+		b.tellLimits.Do(func() { b.tellUploadLimits(router) })
+	}
+	return err
+}
 
 // MountHealth registers /health and /ready on router, usually the app itself,
 // before any authentication. It fails as Mount does.

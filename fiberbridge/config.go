@@ -113,19 +113,35 @@ type StreamsConfig struct {
 	DisableFastPath bool
 }
 
-// UploadConfig bounds the files of a multipart create. Fiber's BodyLimit, 4 MiB
-// unless the host says otherwise, bounds the whole body before that. Files are
-// kept in the client's order; where Fiber parses forms before any handler sees
-// them (fiber.Config.DisablePreParseMultipartForm is false), the order between
-// the two names is lost, and those under "attachment" come before those under
-// "attachments".
+// UploadConfig bounds the files of a multipart create. What one caller may
+// bring is engine.Config.Uploads' to decide.
+//
+// Two settings of fiber.Config together let files pass through without being
+// held in memory: StreamRequestBody and DisablePreParseMultipartForm. Without
+// the first, BodyLimit (4 MiB unless the host says otherwise) bounds the whole
+// form before anything here does, and each form is in memory at once. Without
+// the second, Fiber parses forms by itself before any handler sees them:
+// neither these limits nor BodyLimit (with StreamRequestBody) keep it from
+// filling the disk, and the order between files under "attachment" and those
+// under "attachments" is lost. Mount tells what of this is so.
 type UploadConfig struct {
+	// Disable refuses every request with files.
+	Disable bool
 	// MaxFiles per request. Defaults to 10.
 	MaxFiles int
 	// MaxFileBytes for one file. Defaults to 10 MiB.
 	MaxFileBytes int64
 	// MaxTotalBytes for all files of a request. Defaults to 32 MiB.
 	MaxTotalBytes int64
+	// ContentTypes lists what files may be: "application/pdf", "image/*". A
+	// file's type is the declared one, which its content must not contradict;
+	// what is declared as application/octet-stream or not at all is whatever
+	// its content looks like. Defaults to all types.
+	ContentTypes []string
+	// ReadTimeout bounds how long a streamed form may take to arrive, and a
+	// quarter of a minute how long nothing of it may. With a ReadTimeout of
+	// Fiber's that one counts instead. Defaults to 10m.
+	ReadTimeout time.Duration
 }
 
 // DrainConfig tunes Shutdown.

@@ -40,6 +40,8 @@ func (c Config) withDefaults() Config {
 	orValue(&c.Uploads.MaxFiles, 10)
 	orValue(&c.Uploads.MaxFileBytes, 10<<20)
 	orValue(&c.Uploads.MaxTotalBytes, 32<<20)
+	orValue(&c.Uploads.ReadTimeout, 10*time.Minute)
+	c.Uploads.ContentTypes = slices.Clone(c.Uploads.ContentTypes)
 
 	orValue(&c.Drain.NotReady, 2*time.Second)
 	orValue(&c.Drain.Spread, 3*time.Second)
@@ -87,6 +89,7 @@ func (c *Config) validate() error {
 		{"WebSocket.SubscribeTimeout", c.WebSocket.SubscribeTimeout},
 		{"WebSocket.IdleTimeout", c.WebSocket.IdleTimeout},
 		{"Streams.WriteTimeout", c.Streams.WriteTimeout},
+		{"Uploads.ReadTimeout", c.Uploads.ReadTimeout},
 		{"Drain.RetryMin", c.Drain.RetryMin},
 		{"Drain.RetryMax", c.Drain.RetryMax},
 	} {
@@ -111,6 +114,11 @@ func (c *Config) validate() error {
 	} {
 		if n.value < 0 {
 			return fmt.Errorf("fiberbridge: Config.%s is negative", n.field)
+		}
+	}
+	for i, entry := range c.Uploads.ContentTypes {
+		if err := validateTypePattern(entry); err != nil {
+			return fmt.Errorf("fiberbridge: Config.Uploads.ContentTypes[%d]: %w", i, err)
 		}
 	}
 	if c.Drain.RetryMin > c.Drain.RetryMax {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -55,8 +56,8 @@ func TestCreateFormHostile(t *testing.T) {
 	}
 }
 
-// What a streamed form has beyond the memory's share is in a file for as long
-// as the request, and no longer, whatever comes of it.
+// What a streamed form has beyond the memory's share is in a file without a
+// name, which goes with the request or with the process.
 func TestCreateFormTemporaryFile(t *testing.T) {
 	dir := t.TempDir()
 	t.Setenv("TMPDIR", dir)
@@ -87,7 +88,7 @@ func TestCreateFormTemporaryFile(t *testing.T) {
 				t.Fatal(err)
 			}
 			req, done, err := b.createForm(c, params["boundary"])
-			if left() != 1 {
+			if left() != 0 && runtime.GOOS != "windows" {
 				t.Errorf("%d files", left())
 			}
 			if cut < len(body) {

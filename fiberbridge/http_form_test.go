@@ -140,7 +140,7 @@ func TestCreateFormKeepsOrder(t *testing.T) {
 		_ = r.Close()
 		names = append(names, f.Name+"="+string(content)+f.ContentType)
 	}
-	if got := strings.Join(names, " "); got != "sz=z z=zx/z sa=a a=ax/a sm=m m=mx/m" {
+	if got := strings.Join(names, " "); got != "sz=ztext/plain z=zx/z sa=atext/plain a=ax/a sm=mtext/plain m=mx/m" {
 		t.Error(got)
 	}
 }

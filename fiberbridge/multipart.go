@@ -37,7 +37,7 @@ const (
 // createForm reads a create request's multipart form. done gives back what the
 // form holds; it is never nil, and the request's files are gone after it.
 func (b *Bridge) createForm(c *fiber.Ctx, boundary string) (req engine.CreateRequest, done func(), err error) {
-	f := &createParts{limits: b.cfg.Uploads, values: map[string][]string{}, count: map[string]int{}}
+	f := &createParts{limits: b.cfg.Uploads, noFiles: b.noFiles, values: map[string][]string{}, count: map[string]int{}}
 	done = func() {
 		if err := f.spool.close(); err != nil {
 			b.cfg.Logger.WarnContext(c.UserContext(), "the temporary file of an upload was left behind", "error", err)
@@ -55,8 +55,9 @@ func (b *Bridge) createForm(c *fiber.Ctx, boundary string) (req engine.CreateReq
 
 // createParts gathers the parts of a create request's form.
 type createParts struct {
-	limits UploadConfig
-	spool  spool
+	limits  UploadConfig
+	noFiles bool // are taken at all
+	spool   spool
 
 	values map[string][]string
 	text   int64          // bytes of values
@@ -74,9 +75,12 @@ func (f *createParts) read(c *fiber.Ctx, boundary string) error {
 	case boundary == "":
 		return malformedForm(nil)
 	case request.IsBodyStream():
-		limited := &io.LimitedReader{R: c.Context().RequestBodyStream(), N: f.limits.MaxTotalBytes + formFieldBytes}
+		body := newFormReader(c, f.limits.ReadTimeout)
+		limited := &io.LimitedReader{R: body, N: f.limits.MaxTotalBytes + formFieldBytes}
 		f.spool.memory = formMemory
-		if err := f.parse(multipart.NewReader(limited, boundary)); err != nil {
+		err := f.parse(multipart.NewReader(limited, boundary))
+		body.finish(c, err)
+		if err != nil {
 			if limited.N <= 0 {
 				err = errUploadTotal(f.limits)
 			}
@@ -132,7 +136,7 @@ func (f *createParts) parse(form *multipart.Reader) error {
 			var open func() (io.ReadCloser, error)
 			// One byte more tells that there is too much.
 			most := min(f.limits.MaxFileBytes, f.limits.MaxTotalBytes-f.total) + 1
-			if len(f.files) >= f.limits.MaxFiles {
+			if len(f.files) >= f.limits.MaxFiles || f.noFiles {
 				most = 0 // refused anyway
 			}
 			if size, open, err = f.spool.add(io.LimitReader(p, most)); err == nil {
@@ -143,7 +147,7 @@ func (f *createParts) parse(form *multipart.Reader) error {
 			return err
 		}
 	}
-	return engine.NewError(engine.CodeInvalidRequest, "the form has too many parts")
+	return engine.Errorf(engine.CodeInvalidRequest, "the form has %d parts or more", formParts)
 }
 
 // value takes a field that is ours.
@@ -169,6 +173,10 @@ func (f *createParts) value(field string, r io.Reader) error {
 func (f *createParts) file(field, name string, header textproto.MIMEHeader, size int64, open func() (io.ReadCloser, error)) error {
 	at := fmt.Sprintf("%s[%d]", field, f.count[field])
 	f.count[field]++
+	if f.noFiles {
+		f.wrong.add(at, "is a file, and no files are taken here")
+		return nil
+	}
 	if len(f.files) >= f.limits.MaxFiles {
 		if len(f.files) == f.limits.MaxFiles {
 			f.wrong.add(fileFields[1], "are more than %d files", f.limits.MaxFiles)
@@ -183,15 +191,40 @@ func (f *createParts) file(field, name string, header textproto.MIMEHeader, size
 	switch {
 	case size > f.limits.MaxFileBytes:
 		f.wrong.add(at, "is larger than %d bytes", f.limits.MaxFileBytes)
-	case !utf8.ValidString(name) || strings.ContainsFunc(name, isControl):
+	case !utf8.ValidString(name):
 		f.wrong.add(at, "has a name that is not text")
 	case len(name) > formNameBytes || len(contentType) > formNameBytes:
 		f.wrong.add(at, "has a name or type of more than %d bytes", formNameBytes)
+	default:
+		head, err := fileHead(open)
+		if err != nil {
+			return internal(err)
+		}
+		if contentType, err = fileType(contentType, head); err != nil {
+			f.wrong.add(at, "%s", err.Error())
+		} else if !f.limits.allows(contentType) {
+			f.wrong.add(at, "is of a type that is not taken here: %s", shorten(contentType))
+		}
 	}
 	f.files = append(f.files, engine.File{
 		Name: strings.Clone(name), ContentType: strings.Clone(contentType), Size: size, Open: open,
 	})
 	return nil
+}
+
+// fileHead returns as much of a file's beginning as fileType looks at.
+func fileHead(open func() (io.ReadCloser, error)) ([]byte, error) {
+	r, err := open()
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
+	head := make([]byte, sniffBytes)
+	n, err := io.ReadFull(r, head)
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		err = nil
+	}
+	return head[:n], err
 }
 
 func malformedForm(cause error) error {
@@ -255,8 +288,6 @@ func parseForm(values map[string][]string) (engine.CreateRequest, error) {
 	}
 	return req, wrong.err(engine.CodeInvalidRequest)
 }
-
-func isControl(r rune) bool { return r < ' ' || r == 0x7f }
 
 func errUploadTotal(limits UploadConfig) error {
 	var wrong fieldErrors

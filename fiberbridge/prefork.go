@@ -11,28 +11,47 @@ var errPrefork = errors.New("fiberbridge: Fiber's Prefork starts several process
 	"its tasks in the memory of one: a task created in one process would not exist in the others. " +
 	"Turn Prefork off, or use a store that processes share")
 
-// hasPrefork reports whether router belongs to an app that will prefork. A
-// Fiber group does not give its app away, so that is read, and only read, by
-// reflection; where it finds nothing the answer is no, and New's check in the
-// child processes remains.
+// hasPrefork reports whether router belongs to an app that will prefork. Where
+// that cannot be told the answer is no, and New's check in the child processes
+// remains.
 func hasPrefork(router fiber.Router) bool {
+	config, ok := configOf(router)
+	return ok && config.boolean("Prefork")
+}
+
+// appConfig is a fiber.Config of which single fields can be read.
+type appConfig struct{ v reflect.Value }
+
+// configOf returns the settings of the app that router belongs to. A Fiber
+// group does not give its app away, so they are read, and only read, by
+// reflection.
+func configOf(router fiber.Router) (appConfig, bool) {
+	var v reflect.Value
 	switch r := router.(type) {
 	case *fiber.App:
-		return r.Config().Prefork
+		v = reflect.ValueOf(r.Config())
 	case *fiber.Group:
-		v := reflect.ValueOf(r).Elem().FieldByName("app")
-		for _, field := range []string{"config", "Prefork"} {
-			if v.Kind() == reflect.Pointer {
-				v = v.Elem()
-			}
-			if v.Kind() != reflect.Struct {
-				return false
-			}
-			v = v.FieldByName(field)
+		v = reflect.ValueOf(r).Elem().FieldByName("app")
+		if v.Kind() == reflect.Pointer {
+			v = v.Elem()
 		}
-		return v.Kind() == reflect.Bool && v.Bool()
+		if v.Kind() == reflect.Struct {
+			v = v.FieldByName("config")
+		}
 	}
-	return false
+	return appConfig{v}, v.Kind() == reflect.Struct
+}
+
+func (c appConfig) boolean(field string) bool {
+	v := c.v.FieldByName(field)
+	return v.Kind() == reflect.Bool && v.Bool()
+}
+
+func (c appConfig) integer(field string) int64 {
+	if v := c.v.FieldByName(field); v.CanInt() {
+		return v.Int()
+	}
+	return 0
 }
 
 // isNilRouter also finds nil pointers of Fiber's two routers.

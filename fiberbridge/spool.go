@@ -15,6 +15,8 @@ type spool struct {
 
 	file *os.File
 	end  int64
+	// name is the file's where it cannot be removed before it is closed.
+	name string
 }
 
 // add keeps what r has. open may be called until close.
@@ -33,6 +35,11 @@ func (s *spool) add(r io.Reader) (size int64, open func() (io.ReadCloser, error)
 	if s.file == nil {
 		if s.file, err = os.CreateTemp("", "taskbridge-"); err != nil {
 			return 0, nil, internal(err)
+		}
+		// Without a name it cannot be left behind, whatever becomes of this
+		// process. Windows does not remove what is open.
+		if os.Remove(s.file.Name()) != nil {
+			s.name = s.file.Name()
 		}
 	}
 	begin := s.end
@@ -58,7 +65,11 @@ func (s *spool) close() error {
 	if s.file == nil {
 		return nil
 	}
-	return errors.Join(s.file.Close(), os.Remove(s.file.Name()))
+	err := s.file.Close()
+	if s.name != "" {
+		err = errors.Join(err, os.Remove(s.name))
+	}
+	return err
 }
 
 // readError tells the errors of reading, which are the client's, from those of

@@ -1,0 +1,65 @@
+package fiberbridge
+
+import (
+	"fmt"
+	"log/slog"
+	"mime"
+	"slices"
+	"strings"
+
+	"github.com/gofiber/fiber/v2"
+)
+
+// allows reports whether files of a type are taken. contentType may have
+// parameters.
+func (u UploadConfig) allows(contentType string) bool {
+	if len(u.ContentTypes) == 0 {
+		return true
+	}
+	media, _, _ := strings.Cut(contentType, ";")
+	top, _, _ := strings.Cut(media, "/")
+	return slices.ContainsFunc(u.ContentTypes, func(entry string) bool {
+		entry = strings.ToLower(entry)
+		return entry == media || entry == top+"/*" || entry == "*/*"
+	})
+}
+
+// validateTypePattern accepts "*/*", "type/*" and "type/subtype".
+func validateTypePattern(entry string) error {
+	top, sub, ok := strings.Cut(strings.ToLower(entry), "/")
+	if !ok || top == "*" && sub != "*" {
+		return fmt.Errorf(`%q is not of the form "type/subtype" or "type/*"`, entry)
+	}
+	probe := strings.Replace(top, "*", "x", 1) + "/" + sub
+	if sub == "*" {
+		probe = strings.TrimSuffix(probe, "*") + "x"
+	}
+	media, params, err := mime.ParseMediaType(probe)
+	if err != nil || len(params) > 0 || media != probe || strings.Contains(probe, "*") {
+		return fmt.Errorf(`%q is not of the form "type/subtype" or "type/*"`, entry)
+	}
+	return nil
+}
+
+// tellUploadLimits says what of the app's settings stands in the way of the
+// bridge's own limits for uploads, with the figures.
+func (b *Bridge) tellUploadLimits(router fiber.Router) {
+	app, ok := configOf(router)
+	if !ok || b.noFiles {
+		return
+	}
+	u := b.cfg.Uploads
+	streamed, parsed, limit := app.boolean("StreamRequestBody"), !app.boolean("DisablePreParseMultipartForm"), app.integer("BodyLimit")
+	log := b.cfg.Logger.With(slog.Int64("bodyLimit", limit), slog.Int64("maxFileBytes", u.MaxFileBytes), slog.Int64("maxTotalBytes", u.MaxTotalBytes),
+		slog.Bool("streamRequestBody", streamed), slog.Bool("disablePreParseMultipartForm", !parsed))
+	switch {
+	case streamed && parsed:
+		log.Warn("Fiber parses uploads before any limit applies, into temporary files of any size; set fiber.Config.DisablePreParseMultipartForm")
+	case streamed:
+	case limit < u.MaxTotalBytes:
+		log.Warn("uploads are refused by Fiber's BodyLimit before they reach the bridge's limits; raise it, lower fiberbridge.Config.Uploads, " +
+			"or set StreamRequestBody and DisablePreParseMultipartForm in fiber.Config")
+	default:
+		log.Warn("every upload is held in memory while it arrives; set StreamRequestBody and DisablePreParseMultipartForm in fiber.Config to stream it")
+	}
+}
