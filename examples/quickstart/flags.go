@@ -17,6 +17,7 @@ type settings struct {
 	redis       string
 	redisPrefix string
 	uploadDir   string
+	pprof       string
 
 	heartbeat        time.Duration
 	flush            time.Duration
@@ -43,6 +44,7 @@ func parseSettings(args []string, getenv func(string) string, usage io.Writer) (
 	fs.StringVar(&s.redis, "redis", "", "a redis:// or rediss:// `URL`, comma-separated addresses of a Cluster, or redis+sentinel://host:port,host:port/master; empty: the embedded store")
 	fs.StringVar(&s.redisPrefix, "redis-prefix", "taskbridge", "`prefix` of every Redis key")
 	fs.StringVar(&s.uploadDir, "upload-dir", "", "keep attachments in this `directory`; empty: in memory, where other hosts on the same Redis cannot read them")
+	fs.StringVar(&s.pprof, "pprof", "", "serve Go's profiles, to whoever asks, on this `host:port`; empty: nowhere")
 	fs.DurationVar(&s.heartbeat, "heartbeat", 0, "heartbeat `interval` of SSE and WebSocket; 0: the library's defaults")
 	fs.DurationVar(&s.flush, "flush", 0, "shortest `time` between two writes to one busy subscriber; 0: each event at once (default: the library's)")
 	fs.DurationVar(&s.drain, "drain", 10*time.Second, "how long SIGTERM may take, a `duration`")

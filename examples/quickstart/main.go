@@ -53,6 +53,16 @@ func run(args []string, getenv func(string) string, stdout, stderr io.Writer, si
 		complain(stderr, err)
 		return exitFailed
 	}
+	profiles, stopPprof, err := servePprof(s.pprof)
+	if err != nil {
+		complain(stderr, err)
+		_ = h.shutdown(s.drain)
+		return exitFailed
+	}
+	defer stopPprof()
+	if profiles != "" {
+		_, _ = fmt.Fprintf(stdout, "profiles on %s\n", profiles)
+	}
 	listener, err := new(net.ListenConfig).Listen(context.Background(), "tcp", s.addr)
 	if err != nil {
 		complain(stderr, err)
