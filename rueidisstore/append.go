@@ -69,7 +69,7 @@ func (s *Store) runAppend(ctx context.Context, events []engine.Draft, keys, args
 	return appendScript.Exec(ctx, s.client, keys, args), nil
 }
 
-// wantsActs reports whether append.lua, which has written nothing, asks for the
+// wantsActs reports whether a script, which has written nothing, asks for the
 // task's acts.
 func wantsActs(answer rueidis.RedisResult) bool {
 	m, err := answer.ToMessage()

@@ -195,8 +195,12 @@ func (s *Store) Erase(ctx context.Context, taskID string) error {
 	}
 	ctx, done := s.bound(ctx)
 	defer done()
-	keys := append(s.keys.ofTask(taskID), s.keys.acts(taskID))
-	err := eraseScript.Exec(ctx, s.client, keys, []string{incarnationOf(taskID)}).Error()
+	keys, args := s.keys.ofTask(taskID), []string{incarnationOf(taskID)}
+	answer := eraseScript.Exec(ctx, s.client, keys, args)
+	if wantsActs(answer) {
+		answer = eraseScript.Exec(ctx, s.client, append(keys, s.keys.acts(taskID)), args)
+	}
+	err := answer.Error()
 	if err == nil {
 		s.unlistLater(taskID)
 	}
