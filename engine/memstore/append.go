@@ -46,6 +46,12 @@ func checkBatch(a engine.Append) error {
 func (s *Store) append(e *entry, a engine.Append) ([]engine.EventID, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	return s.appendTo(e, a, resolution{})
+}
+
+// appendTo appends with e.mu held; r says what answer it resolves a suspension
+// with.
+func (s *Store) appendTo(e *entry, a engine.Append, r resolution) ([]engine.EventID, error) {
 	t, err := e.load()
 	if err != nil {
 		return nil, err
@@ -65,6 +71,9 @@ func (s *Store) append(e *entry, a engine.Append) ([]engine.EventID, error) {
 	if err != nil {
 		return nil, err
 	}
+	if len(next.Suspensions) > max(len(t.Suspensions), s.cfg.Actions.MaxOpen) {
+		return nil, engine.NewError(engine.CodeInvalidTaskState, "the task has too many open suspensions")
+	}
 
 	// From here on nothing fails. The record goes first: who has seen an event
 	// finds it in the record too.
@@ -72,13 +81,14 @@ func (s *Store) append(e *entry, a engine.Append) ([]engine.EventID, error) {
 	if next != t {
 		touch(next, now)
 		grown += e.publish(next)
-		if resolves(batch, t) {
-			e.resolved++
-			s.wake(e, next)
-		}
 	}
+	grown += s.note(e, a.Events, batch, r)
 	grown += e.log.append(batch)
 	grown += e.tokens.add(strings.Clone(a.Token), batch[0].ID, len(batch))
+	if resolves(batch, t) {
+		e.resolved++
+		s.wake(e, next)
+	}
 	for _, f := range e.followers {
 		f.to.Push(batch)
 	}

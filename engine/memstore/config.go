@@ -41,12 +41,32 @@ type Config struct {
 	// 30s, or less if one of them is short.
 	CleanupInterval time.Duration
 
+	// Actions bounds what is kept of suspensions and their answers.
+	Actions ActionConfig
+
 	// Attachments takes the files instead of the store's own memory; see
 	// NewDir. The store deletes a task's files there when it drops the task.
 	// Defaults to memory, within MaxBytes.
 	Attachments engine.AttachmentStore
 	// Logger receives what nobody is returned. Defaults to slog.Default().
 	Logger *slog.Logger
+}
+
+// ActionConfig bounds what is kept of the suspensions of one task. All of it
+// goes with the task's record.
+type ActionConfig struct {
+	// MaxOpen is how many suspensions of a task may be open at once; a
+	// TASK_SUSPENDED beyond it is refused with INVALID_TASK_STATE. Defaults to
+	// 32.
+	MaxOpen int
+	// MaxResolved is how many resolved suspensions of a task are kept, each with
+	// the receipt of its answer: the latest, and all that have yet to be handed
+	// over. A repeat of an answer that is no longer kept meets an unknown
+	// suspension. Defaults to 256.
+	MaxResolved int
+	// TTL is how long they are kept after the task's terminal event. Defaults to
+	// StreamTTL + RecordTTL, as long as the record is kept, and is no longer.
+	TTL time.Duration
 }
 
 func (c Config) withDefaults() Config {
@@ -71,8 +91,17 @@ func (c Config) withDefaults() Config {
 	if c.MaxOpenAge == 0 {
 		c.MaxOpenAge = 7 * 24 * time.Hour
 	}
+	if c.Actions.MaxOpen == 0 {
+		c.Actions.MaxOpen = 32
+	}
+	if c.Actions.MaxResolved == 0 {
+		c.Actions.MaxResolved = 256
+	}
+	if c.Actions.TTL == 0 {
+		c.Actions.TTL = c.StreamTTL + c.RecordTTL
+	}
 	if c.CleanupInterval == 0 {
-		shortest := min(c.StreamTTL, c.RecordTTL, c.MaxOpenAge)
+		shortest := min(c.StreamTTL, c.RecordTTL, c.MaxOpenAge, c.Actions.TTL)
 		c.CleanupInterval = max(min(30*time.Second, shortest/4), 10*time.Millisecond)
 	}
 	if c.Logger == nil {
@@ -94,6 +123,9 @@ func (c Config) validate() error {
 		{"RecordTTL", c.RecordTTL < 0},
 		{"MaxOpenAge", c.MaxOpenAge < 0},
 		{"CleanupInterval", c.CleanupInterval < 0},
+		{"Actions.MaxOpen", c.Actions.MaxOpen < 0},
+		{"Actions.MaxResolved", c.Actions.MaxResolved < 0},
+		{"Actions.TTL", c.Actions.TTL < 0},
 	} {
 		if f.bad {
 			return errors.New("memstore: Config." + f.name + " is negative")

@@ -25,6 +25,7 @@ type entry struct {
 	log       eventLog
 	expired   bool // the log is gone
 	tokens    tokens
+	acts      acts
 	followers []*follower
 	listeners []*listener
 	resolved  uint64 // see engine.Signal

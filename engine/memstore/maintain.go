@@ -38,6 +38,10 @@ func (s *Store) sweep() {
 func (s *Store) age(ctx context.Context, e *entry) {
 	e.mu.Lock()
 	t, now := e.record.Load(), s.now()
+	if t != nil && over(t) && now.Sub(e.ended) > s.cfg.Actions.TTL {
+		s.usage.bytes.Add(-e.acts.size)
+		e.acts = acts{}
+	}
 	var abandoned, gone bool
 	switch {
 	case t == nil:

@@ -148,8 +148,11 @@ func (s *Store) erase(ctx context.Context, e *entry) {
 		f.to.Lost()
 	}
 	s.usage.unlist(e)
-	s.releaseTask(e.size + e.log.clear() + e.tokens.size)
-	e.followers, e.listeners, e.tokens = nil, nil, tokens{}
+	s.releaseTask(e.size + e.log.clear() + e.tokens.size + e.acts.size)
+	for _, d := range e.acts.byID {
+		s.dues.unset(d)
+	}
+	e.followers, e.listeners, e.tokens, e.acts = nil, nil, tokens{}, acts{}
 	e.mu.Unlock()
 
 	s.index.CompareAndDelete(e.key, e)

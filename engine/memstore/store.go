@@ -20,7 +20,7 @@ import (
 	"github.com/taskbridge/taskbridge-fiber/engine"
 )
 
-// Store implements engine.Store, engine.Signals, engine.AttachmentStore,
+// Store implements engine.Store, engine.Signals, engine.ActionStore, engine.AttachmentStore,
 // engine.ReadinessProbe and io.Closer. Make one with New; it is safe for
 // concurrent use. After Close every call fails with STORE_UNAVAILABLE.
 type Store struct {
@@ -30,6 +30,7 @@ type Store struct {
 	tasks sync.Map // task ID → *entry
 	index sync.Map // requestKey → *entry
 	usage usage
+	dues  dues
 	files engine.AttachmentStore
 
 	revocations revocations
@@ -44,6 +45,7 @@ type Store struct {
 var (
 	_ engine.Store           = (*Store)(nil)
 	_ engine.Signals         = (*Store)(nil)
+	_ engine.ActionStore     = (*Store)(nil)
 	_ engine.AttachmentStore = (*Store)(nil)
 	_ engine.ReadinessProbe  = (*Store)(nil)
 )

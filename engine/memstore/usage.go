@@ -125,6 +125,14 @@ const (
 
 func eventSize(ev *engine.Event) int64 { return eventOverhead + int64(len(ev.Payload)) }
 
+func suspensionBytes(s *engine.Suspended) int {
+	n := len(s.SuspendID) + len(s.ReasonCode) + len(s.UIHints) + len(s.Interaction)
+	for _, a := range s.AllowedActions {
+		n += 16 + len(a)
+	}
+	return n
+}
+
 func recordSize(t *engine.Task) int64 {
 	n := recordOverhead + len(t.Type) + 2*(len(t.Owner)+len(t.ClientRequestID)) + len(t.Fingerprint) +
 		len(t.Input) + len(t.Metadata) + len(t.CancelReason)
@@ -133,11 +141,7 @@ func recordSize(t *engine.Task) int64 {
 		n += attachmentOverhead + len(a.Name) + len(a.ContentType) + len(a.SHA256) + len(a.Ref)
 	}
 	for i := range t.Suspensions {
-		s := &t.Suspensions[i]
-		n += suspensionOverhead + len(s.SuspendID) + len(s.ReasonCode) + len(s.UIHints) + len(s.Interaction)
-		for _, a := range s.AllowedActions {
-			n += 16 + len(a)
-		}
+		n += suspensionOverhead + suspensionBytes(&t.Suspensions[i])
 	}
 	if t.Terminal != nil {
 		n += eventOverhead + len(t.Terminal.Payload)
