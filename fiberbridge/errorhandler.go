@@ -2,8 +2,10 @@ package fiberbridge
 
 import (
 	"errors"
+	"mime/multipart"
 	"reflect"
 	"runtime"
+	"strings"
 	"sync"
 
 	"github.com/gofiber/fiber/v2"
@@ -38,6 +40,9 @@ func (b *Bridge) ErrorHandler(next fiber.ErrorHandler) fiber.ErrorHandler {
 		var fe *fiber.Error
 		if errors.As(err, &fe) {
 			if e := fiberRefusal(fe.Code); e != nil && b.owns(c, fe.Code) {
+				if strings.HasSuffix(fe.Message, multipart.ErrMessageTooLarge.Error()) {
+					e = errFormTooLarge
+				}
 				return b.refuse(c, fe.Code, e)
 			}
 			return next(c, err)

@@ -22,7 +22,7 @@ var fileFields = []string{"attachment", "attachments"}
 const (
 	// formMemory is how much of a streamed form's files stays in memory; the
 	// rest goes to a temporary file.
-	formMemory = 1 << 20
+	formMemory = 256 << 10
 	// formFieldBytes is what our fields of a form may take together, and what a
 	// streamed form may take beside its files.
 	formFieldBytes = 8 << 20
@@ -227,9 +227,13 @@ func fileHead(open func() (io.ReadCloser, error)) ([]byte, error) {
 	return head[:n], err
 }
 
+// errFormTooLarge is what all of mime/multipart's own limits come to.
+var errFormTooLarge = engine.Errorf(engine.CodeInvalidRequest,
+	"the form has too many parts (%d or more), too large fields, or too many headers", formParts)
+
 func malformedForm(cause error) error {
 	if errors.Is(cause, multipart.ErrMessageTooLarge) {
-		return engine.NewError(engine.CodeInvalidRequest, "the fields of the form are too large").WithCause(cause)
+		return errFormTooLarge.WithCause(cause)
 	}
 	return engine.NewError(engine.CodeInvalidRequest, "malformed multipart form").WithCause(cause)
 }

@@ -26,16 +26,15 @@ func (u UploadConfig) allows(contentType string) bool {
 
 // validateTypePattern accepts "*/*", "type/*" and "type/subtype".
 func validateTypePattern(entry string) error {
-	top, sub, ok := strings.Cut(strings.ToLower(entry), "/")
-	if !ok || top == "*" && sub != "*" {
-		return fmt.Errorf(`%q is not of the form "type/subtype" or "type/*"`, entry)
+	probe := strings.ToLower(entry)
+	if probe == "*/*" {
+		return nil
 	}
-	probe := strings.Replace(top, "*", "x", 1) + "/" + sub
-	if sub == "*" {
-		probe = strings.TrimSuffix(probe, "*") + "x"
+	if top, ok := strings.CutSuffix(probe, "/*"); ok {
+		probe = top + "/x"
 	}
 	media, params, err := mime.ParseMediaType(probe)
-	if err != nil || len(params) > 0 || media != probe || strings.Contains(probe, "*") {
+	if err != nil || len(params) > 0 || media != probe || strings.Contains(probe, "*") || !strings.Contains(probe, "/") {
 		return fmt.Errorf(`%q is not of the form "type/subtype" or "type/*"`, entry)
 	}
 	return nil
