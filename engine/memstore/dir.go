@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/taskbridge/taskbridge-fiber/engine"
@@ -18,10 +19,14 @@ import (
 // for concurrent use, by several processes too.
 //
 // A file is there under its name only when it is whole; a process that dies
-// while it writes one leaves a partial file, which the next NewDir removes. A
-// Dir does not know which tasks exist: files of an embedded store that ended,
+// while it writes one leaves a partial file, which a later Put or NewDir removes.
+// A Dir does not know which tasks exist: files of an embedded store that ended,
 // and those of records that expired in Redis, go with RemoveOlderThan.
-type Dir struct{ path string }
+type Dir struct {
+	path string
+	// swept is when partial files were last looked for, in Unix seconds.
+	swept atomic.Int64
+}
 
 const (
 	partialSuffix = ".partial"
@@ -42,15 +47,25 @@ func NewDir(path string) (*Dir, error) {
 	if err := os.MkdirAll(path, 0o700); err != nil {
 		return nil, err
 	}
-	d := &Dir{path}
-	_, err = d.remove(context.Background(), func(name string, age time.Duration) bool {
-		ref, partial := strings.CutSuffix(name, partialSuffix)
-		return partial && isRef(ref) && age > partialAge
-	})
-	if err != nil {
+	d := &Dir{path: path}
+	if err := d.sweep(context.Background()); err != nil {
 		return nil, err
 	}
 	return d, nil
+}
+
+// sweep removes what processes that died have left half written, if that was
+// not done for a while.
+func (d *Dir) sweep(ctx context.Context) error {
+	now, last := time.Now().Unix(), d.swept.Load()
+	if now-last < int64(partialAge/time.Second) || !d.swept.CompareAndSwap(last, now) {
+		return nil
+	}
+	_, err := d.remove(ctx, func(name string, age time.Duration) bool {
+		ref, partial := strings.CutSuffix(name, partialSuffix)
+		return partial && isRef(ref) && age > partialAge
+	})
+	return err
 }
 
 // RemoveOlderThan removes files that were stored longer ago than age and
@@ -97,6 +112,7 @@ func (d *Dir) remove(ctx context.Context, condemned func(name string, age time.D
 // Put implements engine.AttachmentStore. The file is on disk when it returns;
 // its name there is random and has nothing of the client's in it.
 func (d *Dir) Put(ctx context.Context, name, contentType string, r io.Reader) (engine.Attachment, error) {
+	_ = d.sweep(ctx) // a directory that cannot be swept is seen below, or at the next start
 	ref := randomName()
 	final := filepath.Join(d.path, ref)
 	partial := final + partialSuffix
