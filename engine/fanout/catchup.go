@@ -38,7 +38,9 @@ func (l *loop) startRead(s *sub) {
 	lg.mu.Lock()
 	epoch := lg.epoch
 	lg.mu.Unlock()
-	s.stale = false
+	if s.standing == stale {
+		s.standing = unproven
+	}
 	key := flightKey{log: lg, epoch: epoch, after: s.cursor}
 	t := l.trips[key]
 	if t == nil {
@@ -46,7 +48,7 @@ func (l *loop) startRead(s *sub) {
 		l.trips[key] = t
 		t.flight = l.hub.reads.join(l, key)
 	}
-	o.catch = &catchUp{sub: s, trip: t}
+	o.setCatch(&catchUp{sub: s, trip: t})
 	t.takers = append(t.takers, o.catch)
 	t.live++
 }
@@ -73,7 +75,7 @@ func (l *loop) startNext(o *Outlet, after *sub) {
 // abandon lets go of what o was reading.
 func (l *loop) abandon(o *Outlet) {
 	c := o.catch
-	o.catch = nil
+	o.setCatch(nil)
 	if c == nil || c.trip == nil {
 		return
 	}
@@ -113,14 +115,17 @@ func (l *loop) landed(f *flight) {
 		}
 		o := s.outlet
 		if f.err != nil {
-			o.catch = nil
+			o.setCatch(nil)
 			next := s.next
 			l.drop(s)
 			o.sink.Failed(f.key.log.key, f.err)
 			l.startNext(o, next)
 			continue
 		}
-		s.trusted, s.more = !s.stale, f.page.More
+		s.more = f.page.More
+		if s.standing != stale {
+			s.standing = trusted
+		}
 		if l.still(s, f) {
 			// The Source has not got as far as the ring, or says that there is
 			// more and does not give it: ask again, later.
@@ -145,7 +150,7 @@ func (l *loop) landed(f *flight) {
 // still says that a read has not moved s and that it must read again all the
 // same.
 func (l *loop) still(s *sub, f *flight) bool {
-	if s.stale || f.page.Position != f.key.after || len(f.page.Entries) > 0 {
+	if s.standing == stale || f.page.Position != f.key.after || len(f.page.Entries) > 0 {
 		return false
 	}
 	return l.locate(s) == before || f.page.More

@@ -24,9 +24,9 @@ func (l *loop) stand(s *sub) whereabouts {
 	switch {
 	case lg.err != nil || lg.epoch != g.epoch:
 		return current // a pass is on its way and will tell
-	case s.stale:
+	case s.standing == stale:
 		return before
-	case lg.adrift && s.trusted && !s.more:
+	case lg.adrift && s.standing == trusted && !s.more:
 		return current
 	case lg.adrift:
 		return before
@@ -39,7 +39,7 @@ func (l *loop) stand(s *sub) whereabouts {
 		return before
 	case c.Ordinal > last.Ordinal:
 		switch {
-		case !s.trusted && (lg.followed || r.over()):
+		case s.standing != trusted && (lg.followed || r.over()):
 			return before // ask whether it exists
 		case r.over():
 			return past
@@ -54,7 +54,7 @@ func (l *loop) stand(s *sub) whereabouts {
 		return current
 	case c.Ordinal < last.Ordinal && (same || c.Ordinal == 0 && !s.loose):
 		return inside
-	case c.Ordinal < last.Ordinal || !same && !s.trusted:
+	case c.Ordinal < last.Ordinal || !same && s.standing != trusted:
 		return before
 	case r.over():
 		return past
@@ -67,7 +67,7 @@ func (l *loop) ringSpan(s *sub) (span, whereabouts) {
 	g, lg := s.group, s.group.log
 	framing := s.outlet.class.cfg.Framing
 	k := spanKey{log: lg, framing: framing, epoch: g.epoch, after: s.cursor}
-	if !s.stale && !s.loose {
+	if s.standing != stale && !s.loose {
 		if sp, ok := l.spans.get(&k, g.head); ok {
 			return sp, inside
 		}
@@ -130,10 +130,10 @@ func (l *loop) next(s *sub) (span, whereabouts) {
 		if sp, ok := l.pageSpan(s, c); ok {
 			return sp, inside
 		}
-		o.catch = nil
+		o.setCatch(nil)
 		paged = true
 	}
-	if s.cursor == s.group.head && !s.stale && !s.group.over {
+	if s.cursor == s.group.head && s.standing != stale && !s.group.over {
 		return span{}, current
 	}
 	sp, where := l.ringSpan(s)

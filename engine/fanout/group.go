@@ -129,7 +129,7 @@ func (l *loop) look(g *group) bool {
 	if epoch != g.epoch {
 		g.epoch = epoch
 		for _, s := range g.members {
-			s.stale, s.trusted = true, false
+			s.standing = stale
 			if c := s.outlet.catch; c != nil && c.sub == s && c.trip != nil && c.trip.flight == nil {
 				l.abandon(s.outlet) // no use in waiting to ask an old question
 			}
@@ -145,7 +145,7 @@ func (l *loop) visit(s *sub) {
 	if o.rest != nil || o.state != outletOpen || o.runnable {
 		return // it comes by itself
 	}
-	if s.cursor == s.group.head && !s.stale && !s.group.over {
+	if s.cursor == s.group.head && s.standing != stale && !s.group.over {
 		return
 	}
 	m := o.many

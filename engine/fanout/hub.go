@@ -113,7 +113,7 @@ func (h *Hub) Open(sink Sink, cfg OutletConfig) *Outlet {
 			l = other
 		}
 	}
-	o := &Outlet{loop: l, sink: sink}
+	o := &Outlet{loop: l, sink: sink, errand: &noErrand}
 	if cfg.Framing == nil {
 		h.cfg.Logger.Error("fanout: an outlet was opened without a Framing")
 		o.state = outletEnded

@@ -10,6 +10,8 @@ import "sync/atomic"
 //
 // Control bytes (openings, farewells, Send) wait while the sink is full; an
 // outlet for which more than 64 KiB of them wait ends with EndSlow.
+//
+// There are very many: what few of them need is set apart, see errand.
 type Outlet struct {
 	loop *loop // for life
 	// told dedupes Writable: a signal is in the loop's mailbox.
@@ -27,10 +29,33 @@ type Outlet struct {
 	prev, next *Outlet // neighbours in one of the class's lists
 	at         int64   // last write, or while parked the last progress
 	subs       *sub    // the one followed last comes first
-	rest       *rest   // not nil while parked: what the sink has not taken
-	catch      *catchUp
-	many       *many // not nil since there were two subscriptions at once
-	one        sub   // the first subscription, so that it costs no allocation
+	*errand            // read only: see the methods that set its fields
+	one        sub     // the first subscription, so that it costs no allocation
+}
+
+// errand is what an outlet needs that does not simply take what comes.
+type errand struct {
+	rest  *rest // not nil while parked: what the sink has not taken
+	catch *catchUp
+	many  *many // not nil since there were two subscriptions at once
+}
+
+// noErrand is that of nearly all outlets. It is never written to.
+var noErrand errand
+
+func (o *Outlet) setRest(r *rest)     { o.setErrand(errand{r, o.catch, o.many}) }
+func (o *Outlet) setCatch(c *catchUp) { o.setErrand(errand{o.rest, c, o.many}) }
+func (o *Outlet) setMany(m *many)     { o.setErrand(errand{o.rest, o.catch, m}) }
+
+func (o *Outlet) setErrand(e errand) {
+	switch {
+	case e == errand{}:
+		o.errand = &noErrand
+	case o.errand == &noErrand:
+		o.errand = &e
+	default:
+		*o.errand = e
+	}
 }
 
 type outletState uint8
@@ -41,18 +66,27 @@ const (
 	outletEnded
 )
 
+// standing is how far a cursor is known to be in its log.
+type standing uint8
+
+const (
+	// unproven: as the subscriber said.
+	unproven standing = iota
+	// trusted: a read has confirmed the cursor since the log was last lost, what
+	// comes next will be pushed.
+	trusted
+	// stale: the log was lost under the cursor, it must be read.
+	stale
+)
+
 // sub is one cursor of an outlet on one log.
 type sub struct {
-	outlet *Outlet // nil while the place is free
-	group  *group
-	cursor ID
-	next   *sub // the outlet's next subscription
-	index  uint32
-	// stale says that the log was lost under the cursor: it must be read.
-	stale bool
-	// trusted says that a read has confirmed the cursor since the log was last
-	// lost: what comes next will be pushed.
-	trusted bool
+	outlet   *Outlet // nil while the place is free
+	group    *group
+	cursor   ID
+	next     *sub   // the outlet's next subscription
+	index    uint32 // in group.members
+	standing standing
 	// loose says that the cursor is a position behind a gap, not an entry that
 	// was delivered. The Source may know of a lost tail that the ring still
 	// holds: what comes next must be read.
@@ -139,7 +173,7 @@ func (o *Outlet) link(s *sub) {
 	s.next = o.subs
 	o.subs = s
 	if s.next != nil && o.many == nil {
-		o.many = new(many)
+		o.setMany(new(many))
 	}
 }
 

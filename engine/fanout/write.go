@@ -19,7 +19,7 @@ func (l *loop) write(o *Outlet, p []byte) {
 		l.end(o, EndGone)
 		return
 	case n < len(p):
-		o.rest = &rest{tail: p[max(n, 0):]}
+		o.setRest(&rest{tail: p[max(n, 0):]})
 		o.rest.backlog, _ = o.backlog()
 		l.abandon(o)
 	}
@@ -67,7 +67,7 @@ func (l *loop) drain(o *Outlet) {
 			return
 		}
 	}
-	o.rest = nil
+	o.setRest(nil)
 	if o.state == outletEnding {
 		l.end(o, EndAsked)
 		return
@@ -125,6 +125,7 @@ func (l *loop) end(o *Outlet, reason EndReason) {
 	l.load.Add(-1)
 	l.hub.outlets.Add(-1)
 	sink := o.sink
-	o.sink, o.rest = nil, nil
+	o.sink = nil
+	o.setRest(nil)
 	sink.Ended(reason)
 }

@@ -18,12 +18,9 @@ type fast struct {
 	loop *loop
 	fd   int32
 	slot uint32
-	// failed is the error that a write met. A socket tells an error once, and
-	// the end that is read afterwards looks like a FIN.
-	failed unix.Errno
-	// queued: the loop has it on its list of those with more to read.
-	queued bool
 }
+
+func (f *fast) group() *Group { return f.loop.g }
 
 // duplicate returns a descriptor of tcp's connection that is ours, 3 or above:
 // lower numbers belong to standard streams, whoever closed them. It shares the
@@ -58,7 +55,7 @@ func (s *Socket) fastWrite(p []byte) (n int, err error) {
 			s.state |= full
 			return n, nil
 		default:
-			s.fast.failed = err
+			s.failed = uint16(err) //nolint:gosec // there are 133 of them
 			// Whatever it was, the loop hears of the end.
 			_ = unix.Shutdown(int(s.fast.fd), unix.SHUT_RDWR)
 			return n, os.NewSyscallError("send", err)
@@ -114,13 +111,15 @@ func (s *Socket) event(events uint32, buf []byte) (more bool) {
 	if events&(unix.EPOLLIN|unix.EPOLLRDHUP|unix.EPOLLHUP|unix.EPOLLERR) != 0 {
 		// The end is what a read finds behind the last bytes, whatever the
 		// events say: so bytes come before it.
-		more = s.receive(buf) && !s.fast.queued
+		more = s.receive(buf) && s.state&queued == 0
 	}
 	if events&unix.EPOLLOUT != 0 && s.state&(full|closed) == full {
 		s.state &^= full
 		s.call(s.h.Writable)
 	}
-	s.fast.queued = s.fast.queued || more
+	if more {
+		s.state |= queued
+	}
 	return more
 }
 
@@ -128,8 +127,11 @@ func (s *Socket) event(events uint32, buf []byte) (more bool) {
 func (s *Socket) turn(buf []byte) (more bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.fast.queued = s.receive(buf)
-	return s.fast.queued
+	more = s.receive(buf)
+	if !more {
+		s.state &^= queued
+	}
+	return more
 }
 
 // receive reads until nothing is left, or it is the others' turn.
@@ -156,8 +158,8 @@ func (s *Socket) receive(buf []byte) (more bool) {
 // lost is the reason of the connection's end, after a read that gave err.
 func (s *Socket) lost(err error) error {
 	switch {
-	case s.fast.failed != 0:
-		return os.NewSyscallError("send", s.fast.failed)
+	case s.failed != 0:
+		return os.NewSyscallError("send", unix.Errno(s.failed))
 	case err != nil:
 		return os.NewSyscallError("read", err)
 	}

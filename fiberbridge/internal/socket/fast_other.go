@@ -15,6 +15,8 @@ type (
 	fast struct{}
 )
 
+func (fast) group() *Group { return nil }
+
 func (g *Group) startLoops() error { return nil }
 
 func (l *loop) adopt(*Socket, *net.TCPConn, []byte) error { return errors.ErrUnsupported }

@@ -86,7 +86,7 @@ func (g *Group) CanTakeOver(conn net.Conn) bool {
 // untouched and still the caller's: the process has no descriptor left, the
 // connection is closed, or the group is (net.ErrClosed).
 func (g *Group) Adopt(conn net.Conn, pending []byte, h Handler) (*Socket, error) {
-	s := &Socket{g: g, h: h, lingerAt: -1}
+	s := &Socket{h: h, lingerAt: -1}
 	if tcp := plainTCP(conn); tcp != nil && len(g.loops) > 0 {
 		l := g.loops[g.next.Add(1)%uint32(len(g.loops))]
 		if err := l.adopt(s, tcp, pending); err != nil {

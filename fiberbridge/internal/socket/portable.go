@@ -16,6 +16,7 @@ const portableBuffer = 2 << 10
 // exists while there is something to write. Fields below turn are guarded by
 // the Socket's lock.
 type portable struct {
+	g     *Group
 	conn  net.Conn // what is read and written
 	inner net.Conn // what conn is made of: closing it ends both at once
 
@@ -32,7 +33,7 @@ type portable struct {
 }
 
 func (g *Group) adoptPortable(s *Socket, conn net.Conn, pending []byte) error {
-	p := &portable{conn: conn, inner: innermost(conn), running: 1}
+	p := &portable{g: g, conn: conn, inner: innermost(conn), running: 1}
 	s.port = p
 	g.mu.Lock()
 	if g.closed {
@@ -64,7 +65,7 @@ func (p *portable) exit(s *Socket) {
 	p.running--
 	s.settle()
 	s.mu.Unlock()
-	s.g.wg.Done()
+	p.g.wg.Done()
 }
 
 // read is the goroutine that reads.
@@ -156,7 +157,7 @@ func (p *portable) startWriter(s *Socket) {
 	}
 	p.writing = true
 	p.running++
-	s.g.wg.Add(1)
+	p.g.wg.Add(1)
 	go p.write(s)
 }
 
@@ -268,7 +269,7 @@ func (p *portable) close(s *Socket) {
 		return
 	}
 	p.running++
-	s.g.wg.Add(1)
+	p.g.wg.Add(1)
 	go func() { // nobody knows how long it takes
 		defer p.exit(s)
 		_ = p.inner.Close()

@@ -48,17 +48,30 @@ type Handler interface {
 }
 
 // Socket is one connection. Its methods may be called from any goroutine.
+//
+// There are very many: the order of the fields keeps it at 64 bytes.
 type Socket struct {
-	g    *Group
 	h    Handler
 	port *portable // nil on the fast path
 
 	mu    sync.Mutex
-	state state         // guarded by mu
 	done  chan struct{} // guarded by mu; nil until somebody asks for it
 	fast  fast          // guarded by mu
+	state state         // guarded by mu
+	// failed is the number of the error that a write met on the fast path,
+	// guarded by mu. A socket tells an error once, and the end that is read
+	// afterwards looks like a FIN.
+	failed uint16
 
 	lingerAt int32 // place in Group.lingers, guarded by its lock
+}
+
+// group is the one that serves s.
+func (s *Socket) group() *Group {
+	if s.port != nil {
+		return s.port.g
+	}
+	return s.fast.group()
 }
 
 // state is a set of flags.
@@ -77,6 +90,8 @@ const (
 	closed
 	// quiet: closed, and no Handler call is or will be under way.
 	quiet
+	// queued: the loop has it on its list of those with more to read.
+	queued
 )
 
 // alwaysClosed is what Done returns once there is nothing to wait for.
@@ -161,7 +176,7 @@ func (s *Socket) CloseGracefully(linger time.Duration) {
 	case linger <= 0:
 		s.closeLocked()
 	default:
-		s.g.lingers.add(s, linger) // under mu, so that no close comes between
+		s.group().lingers.add(s, linger) // under mu, so that no close comes between
 	}
 	s.mu.Unlock()
 }
@@ -198,14 +213,14 @@ func (s *Socket) closeLocked() {
 	}
 	s.state |= closed
 	if s.state&draining != 0 {
-		s.g.lingers.remove(s)
+		s.group().lingers.remove(s)
 	}
 	if s.port != nil {
 		s.port.close(s)
 	} else {
 		s.fastClose()
 	}
-	s.g.open.Add(-1)
+	s.group().open.Add(-1)
 	s.settle()
 }
 
@@ -217,7 +232,7 @@ func (s *Socket) settle() {
 	}
 	s.state |= quiet
 	if s.port != nil {
-		s.g.forget(s)
+		s.port.g.forget(s)
 	}
 	if s.done != nil {
 		close(s.done)
