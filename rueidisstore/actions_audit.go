@@ -46,8 +46,11 @@ func (s *Store) auditNow(ctx context.Context, shard int, holder string) error {
 	if err == nil || !rueidis.IsRedisNil(err) {
 		return err
 	}
-	s.cfg.Logger.Info("rueidisstore: looking for suspensions that their index lacks", "shard", shard)
-	return s.audit(ctx, shard, holder, 0)
+	err = s.audit(ctx, shard, holder, 0)
+	if errors.Is(err, errNotMine) {
+		return nil // the other one does it
+	}
+	return err
 }
 
 // audit puts every task of a shard that has acts into the index, to be looked at

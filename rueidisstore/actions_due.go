@@ -184,15 +184,13 @@ func (s *Store) takeActions(ctx context.Context, shards []int) (taken []overdue,
 func (s *Store) lookAtTaken(ctx context.Context, taken []overdue, limit int) (found []engine.DueSuspension, failed error) {
 	ctx, done := context.WithTimeout(ctx, 2*dueTimeout)
 	defer done()
-	// In how many ms to look again: at once at those that no room is left for,
-	// never at what is none of ours.
+	// In how many ms to look again: at once at those that no room is left for.
 	again := map[string]string{}
 	var asked []string
 	for _, o := range taken {
 		for _, id := range o.ids {
 			switch {
-			case !validID(id) || shardOf(id) != o.shard:
-				again[id] = "-1"
+			case !o.owns(id):
 			case len(asked) < limit:
 				asked = append(asked, id)
 			default:
@@ -207,7 +205,11 @@ func (s *Store) lookAtTaken(ctx context.Context, taken []overdue, limit int) (fo
 	for _, o := range taken {
 		args := []string{o.mark}
 		for _, id := range o.ids {
-			if next := again[id]; next != "" { // else it stays taken for a while
+			next := again[id]
+			if !o.owns(id) {
+				next = "-1"
+			}
+			if next != "" { // else it stays taken for a while
 				args = append(args, id, next)
 			}
 		}

@@ -241,6 +241,9 @@ type overdue struct {
 	ids   []string
 }
 
+// owns reports whether a member of the shard belongs there.
+func (o overdue) owns(id string) bool { return validID(id) && shardOf(id) == o.shard }
+
 // takeOverdue takes a page of each shard, and tells which may have more.
 func (s *Store) takeOverdue(ctx context.Context, shards []int) (taken []overdue, full []int, err error) {
 	calls := make([]call, len(shards))
@@ -278,7 +281,7 @@ func (s *Store) checkOverdue(ctx context.Context, taken []overdue, orphans []str
 	var checks []call
 	for _, o := range taken {
 		for _, id := range o.ids {
-			if validID(id) && shardOf(id) == o.shard {
+			if o.owns(id) {
 				checks = append(checks, call{keys: []string{s.keys.hold(id)}})
 			}
 		}
@@ -290,7 +293,7 @@ func (s *Store) checkOverdue(ctx context.Context, taken []overdue, orphans []str
 		args := []string{o.mark}
 		for _, id := range o.ids {
 			again, err := int64(-1), error(nil)
-			if validID(id) && shardOf(id) == o.shard {
+			if o.owns(id) {
 				again, err = answers[0].AsInt64()
 				answers = answers[1:]
 			}
