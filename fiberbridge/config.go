@@ -48,6 +48,7 @@ type Routes struct {
 	SSE       string // Defaults to "/tasks/:taskId/events/stream".
 	WebSocket string // Defaults to "/tasks/ws".
 	Cancel    string // Defaults to "/tasks/:taskId/cancel".
+	Action    string // Defaults to "/tasks/:taskId/actions".
 	// OpenAPI serves the OpenAPI document. Defaults to "-", not at all.
 	OpenAPI string
 
@@ -85,6 +86,15 @@ type WebSocketConfig struct {
 	MessageBytes int
 	// MaxSubscriptions bounds the tasks followed by one socket. Defaults to 64.
 	MaxSubscriptions int
+	// FramesPerSecond is how many frames of one socket are worked on in the long
+	// run; 64 and MaxSubscriptions more may come at once. What comes beyond is
+	// answered with SUBSCRIPTION_REJECTED and RATE_LIMITED. Defaults to 50.
+	FramesPerSecond int
+	// MaxIdle is how many sockets may be open that have not subscribed yet.
+	// When there are more, the one that has been silent for longest, of the
+	// newcomer's own subject if that has any, is closed with 1013. Defaults to
+	// half of Streams.Max.
+	MaxIdle int
 	// IdleTimeout closes a socket that had several subscriptions and has none.
 	// Defaults to 5s.
 	IdleTimeout time.Duration
@@ -100,7 +110,22 @@ type WebSocketConfig struct {
 type StreamsConfig struct {
 	// Max is how many streams this bridge serves at once. Defaults to the
 	// process's limit of descriptors less 10 %, at least 64 of them kept free.
+	// Streams and waiting polls together never take more than that.
 	Max int
+	// MaxPerSubject is how many of them one subject may have; a WebSocket counts
+	// once, whatever it follows. Defaults to 10,000.
+	MaxPerSubject int
+	// MaxPerTask is how many subscribers one task may have. Defaults to no
+	// bound but Max.
+	MaxPerTask int
+	// MaxPollsPerSubject is how many polls of one subject may wait at once.
+	// Defaults to 1000.
+	MaxPollsPerSubject int
+	// Recheck is how often the ownership policy is asked again about each open
+	// stream, unless its answers cannot change (engine.OwnerOnly and
+	// engine.ScopeBased). Defaults to shortly before each heartbeat of the
+	// transport; negative is never.
+	Recheck time.Duration
 	// MaxAge ends a stream with a notice after this long, spread by a tenth.
 	// Defaults to none.
 	MaxAge time.Duration

@@ -19,6 +19,7 @@ func (c Config) withDefaults() Config {
 	orString(&c.Routes.SSE, "/tasks/:taskId/events/stream")
 	orString(&c.Routes.WebSocket, "/tasks/ws")
 	orString(&c.Routes.Cancel, "/tasks/:taskId/cancel")
+	orString(&c.Routes.Action, "/tasks/:taskId/actions")
 	orString(&c.Routes.OpenAPI, routeOff)
 	orString(&c.Routes.Health, "/health")
 	orString(&c.Routes.Ready, "/ready")
@@ -32,9 +33,13 @@ func (c Config) withDefaults() Config {
 	orValue(&c.WebSocket.MessageBytes, 4096)
 	orValue(&c.WebSocket.MaxSubscriptions, 64)
 	orValue(&c.WebSocket.IdleTimeout, 5*time.Second)
+	orValue(&c.WebSocket.FramesPerSecond, 50)
 	c.WebSocket.Origins = slices.Clone(c.WebSocket.Origins)
 
 	orValue(&c.Streams.Max, defaultStreamLimit())
+	orValue(&c.WebSocket.MaxIdle, max(c.Streams.Max/2, 1))
+	orValue(&c.Streams.MaxPerSubject, 10_000)
+	orValue(&c.Streams.MaxPollsPerSubject, 1000)
 	orValue(&c.Streams.WriteTimeout, 30*time.Second)
 
 	orValue(&c.Uploads.MaxFiles, 10)
@@ -101,13 +106,21 @@ func (c *Config) validate() error {
 	if c.Streams.MaxAge != 0 && c.Streams.MaxAge < time.Millisecond {
 		return fmt.Errorf("fiberbridge: Config.Streams.MaxAge is %v, shorter than a millisecond", c.Streams.MaxAge)
 	}
+	if c.Streams.Recheck > 0 && c.Streams.Recheck < time.Millisecond {
+		return fmt.Errorf("fiberbridge: Config.Streams.Recheck is %v, shorter than a millisecond", c.Streams.Recheck)
+	}
 	for _, n := range []struct {
 		field string
 		value int64
 	}{
 		{"WebSocket.MessageBytes", int64(c.WebSocket.MessageBytes)},
 		{"WebSocket.MaxSubscriptions", int64(c.WebSocket.MaxSubscriptions)},
+		{"WebSocket.FramesPerSecond", int64(c.WebSocket.FramesPerSecond)},
+		{"WebSocket.MaxIdle", int64(c.WebSocket.MaxIdle)},
 		{"Streams.Max", int64(c.Streams.Max)},
+		{"Streams.MaxPerSubject", int64(c.Streams.MaxPerSubject)},
+		{"Streams.MaxPerTask", int64(c.Streams.MaxPerTask)},
+		{"Streams.MaxPollsPerSubject", int64(c.Streams.MaxPollsPerSubject)},
 		{"Uploads.MaxFiles", int64(c.Uploads.MaxFiles)},
 		{"Uploads.MaxFileBytes", c.Uploads.MaxFileBytes},
 		{"Uploads.MaxTotalBytes", c.Uploads.MaxTotalBytes},

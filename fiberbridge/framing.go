@@ -19,11 +19,11 @@ const wireTime = "2006-01-02T15:04:05.000000Z"
 // closingReason says in a closing notice why a stream ends.
 type closingReason string
 
-// The reasons of the wire contract. auth_revoked and closed_by_operator are
-// for streams that somebody else ends.
+// The reasons of the wire contract, but for closed_by_operator.
 const (
 	closingDraining    closingReason = "server_draining"
 	closingAuthExpired closingReason = "auth_expired"
+	closingAuthRevoked closingReason = "auth_revoked"
 	closingMaxAge      closingReason = "max_age"
 )
 

@@ -84,6 +84,7 @@ func appendRejected(dst []byte, taskID string, err *engine.Error) []byte {
 const (
 	endedTerminal     = "terminal"
 	endedUnsubscribed = "unsubscribed"
+	endedRevoked      = "auth_revoked"
 )
 
 // appendEnded appends SUBSCRIPTION_ENDED.

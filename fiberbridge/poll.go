@@ -34,11 +34,16 @@ func (b *Bridge) poll(ctx context.Context, c *fiber.Ctx, auth engine.AuthContext
 		req.Wait = min(req.Wait, max(0, time.Until(auth.ExpiresAt)))
 	}
 	if req.Wait > 0 {
+		done, err := b.streams.reservePoll(&auth)
+		if err != nil {
+			return err
+		}
+		defer done()
 		// What answer allows is for the work; the wait comes on top.
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(c.UserContext(), requestLimit+req.Wait)
 		defer cancel()
-		defer b.streams.watchPeer(c.Context().Conn(), cancel)()
+		defer b.streams.watchPeer(c.Context().Conn(), auth.ExpiresAt, cancel)()
 	}
 	res, err := b.eng.Poll(ctx, auth, req)
 	if err != nil {

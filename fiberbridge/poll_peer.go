@@ -13,28 +13,32 @@ import (
 // later, and keep descriptor, goroutine and buffers until then.
 const peerLook = 500 * time.Millisecond
 
-// peerWatch ends a poll's wait when its client has gone.
+// peerWatch ends a poll's wait when its client has gone or its credential has
+// expired, also by a jump of the wall clock.
 type peerWatch struct {
-	slot deadline
-	peer socket.Peer
-	quit context.CancelFunc
+	slot    deadline
+	peer    socket.Peer
+	known   bool // where the system tells of the peer
+	expires time.Time
+	quit    context.CancelFunc
 }
 
-// watchPeer calls quit when the peer of conn has gone. stop ends the watch.
-func (s *streams) watchPeer(conn net.Conn, quit context.CancelFunc) (stop func()) {
+// watchPeer calls quit when the peer of conn has gone, or at expires if that is
+// not zero. stop ends the watch.
+func (s *streams) watchPeer(conn net.Conn, expires time.Time, quit context.CancelFunc) (stop func()) {
 	peer, ok := socket.PeerOf(conn)
-	if !ok {
+	if !ok && expires.IsZero() {
 		return func() {}
 	}
-	w := &peerWatch{peer: peer, quit: quit}
+	w := &peerWatch{peer: peer, known: ok, expires: expires.Round(0), quit: quit}
 	s.deadlines.set(w, s.deadlines.now()+instant(peerLook))
 	return func() { s.deadlines.drop(w) }
 }
 
 func (w *peerWatch) deadline() *deadline { return &w.slot }
 
-func (w *peerWatch) check(now instant, _ time.Time) instant {
-	if w.peer.Gone() {
+func (w *peerWatch) check(now instant, wall time.Time) instant {
+	if w.known && w.peer.Gone() || !w.expires.IsZero() && !wall.Before(w.expires) {
 		w.quit()
 		return 0
 	}

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"log/slog"
 	"strings"
-	"time"
 
 	"github.com/gofiber/fiber/v2"
 	"github.com/gofiber/fiber/v2/utils"
@@ -35,7 +34,7 @@ func (b *Bridge) SSE(c *fiber.Ctx) error {
 		return b.refuse(c, fiber.StatusNotAcceptable,
 			engine.NewError(engine.CodeInvalidRequest, "this resource is text/event-stream"))
 	}
-	place, full := b.streams.reserve()
+	place, full := b.streams.reserve(&auth)
 	start, err := b.eng.Subscribe(c.UserContext(), auth, engine.SubscribeRequest{
 		TaskID:    utils.CopyString(c.Params(taskParam)),
 		After:     after,
@@ -50,6 +49,11 @@ func (b *Bridge) SSE(c *fiber.Ctx) error {
 		c.Set(fiber.HeaderCacheControl, "no-store")
 		return c.SendStatus(fiber.StatusNoContent)
 	}
+	if full == nil {
+		if full = place.forTask(start.Task.ID); full != nil {
+			place.cancel()
+		}
+	}
 	// Last, since an answer that keeps a client from coming back needs no place
 	// and helps most where there is none.
 	if full != nil {
@@ -63,12 +67,12 @@ func (b *Bridge) SSE(c *fiber.Ctx) error {
 	}
 
 	s, http11 := b.streams, c.Request().Header.IsHTTP11()
-	s.takeOver(c, func(h *handover) { s.serveSSE(h, place, start, auth.ExpiresAt, http11) }, place.cancel)
+	s.takeOver(c, func(h *handover) { s.serveSSE(h, place, start, &auth, http11) }, place.cancel)
 	return nil
 }
 
 // serveSSE runs when the middleware is through.
-func (s *streams) serveSSE(h *handover, place *ticket, start engine.Start, expires time.Time, http11 bool) {
+func (s *streams) serveSSE(h *handover, place *ticket, start engine.Start, auth *engine.AuthContext, http11 bool) {
 	heartbeat := s.cfg.SSE.Heartbeat
 	if s.cfg.SSE.DisableComment && s.cfg.SSE.DisableData {
 		heartbeat = 0
@@ -81,7 +85,7 @@ func (s *streams) serveSSE(h *handover, place *ticket, start engine.Start, expir
 			data:    !s.cfg.SSE.DisableData,
 		},
 	}
-	st.init(s, st, expires, heartbeat)
+	st.init(s, st, place.share(auth), heartbeat)
 	head := appendSSEHead(nil, &h.ctx.Response, http11)
 	opening := st.framing.appendOpening(head[:len(head):len(head)], s.cfg.SSE.Retry)
 	var gap []byte

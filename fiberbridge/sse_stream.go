@@ -1,9 +1,11 @@
 package fiberbridge
 
 import (
+	"context"
 	"log/slog"
 	"time"
 
+	"github.com/taskbridge/taskbridge-fiber/engine"
 	"github.com/taskbridge/taskbridge-fiber/engine/fanout"
 )
 
@@ -51,6 +53,18 @@ func (st *sseStream) Ended(reason fanout.EndReason) { st.letGo(reason == fanout.
 func (st *sseStream) endFor(reason closingReason, retryAfter time.Duration) {
 	if st.beginEnd(farewellTime) {
 		st.outlet.End(st.framing.appendClosing(nil, st.taskID, reason, retryAfter))
+	}
+}
+
+func (st *sseStream) heartbeat() time.Duration { return st.s.cfg.SSE.Heartbeat }
+
+// left is part of subscriber.
+func (st *sseStream) left() { st.s.giveTask(st.taskID) }
+
+// standing is part of subscriber.
+func (st *sseStream) standing(ctx context.Context, policy bool) {
+	if st.s.standingOf(ctx, st.auth, st.taskID, policy) != engine.StandingGood {
+		st.endFor(closingAuthRevoked, st.s.retryAfter())
 	}
 }
 

@@ -1,10 +1,12 @@
 package fiberbridge
 
 import (
+	"context"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/taskbridge/taskbridge-fiber/engine"
 	"github.com/taskbridge/taskbridge-fiber/engine/fanout"
 	"github.com/taskbridge/taskbridge-fiber/fiberbridge/internal/socket"
 )
@@ -26,10 +28,15 @@ type stream struct {
 	self subscriber
 	// outlet is set before anyone else sees the stream.
 	outlet *fanout.Outlet
+	// auth is who subscribed. It is shared and never changed.
+	auth *engine.AuthContext
 	// expires is when the credential does, by the wall clock; zero is never.
 	expires time.Time
-	// oldAt is when the stream reaches its maximum age; zero is never.
-	oldAt instant
+	// oldAt is when the stream reaches its maximum age, recheckAt when the
+	// policy is to be asked again; zero is never.
+	oldAt, recheckAt instant
+	// asked says that the policy is being asked, or will be soon.
+	asked atomic.Bool
 	// quick is how long sent bytes may stay unacknowledged while the peer
 	// takes what it gets: a vanished one is noticed by then.
 	quick time.Duration
@@ -39,6 +46,7 @@ type stream struct {
 	parked atomic.Bool
 
 	place int      // streams.mu guards it; -1 is no subscriber
+	who   *subject // streams.mu guards it; nil before enter
 	slot  deadline // deadlines.mu guards it
 
 	mu sync.Mutex
@@ -50,12 +58,12 @@ type stream struct {
 }
 
 // init fills in what does not depend on the transport.
-func (st *stream) init(s *streams, self subscriber, expires time.Time, heartbeat time.Duration) {
-	st.s, st.self, st.place = s, self, -1
-	st.expires = expires.Round(0) // a monotonic reading would not see the wall clock jump
-	if expires.IsZero() {
-		st.expires = time.Time{}
+func (st *stream) init(s *streams, self subscriber, auth *engine.AuthContext, heartbeat time.Duration) {
+	st.s, st.self, st.place, st.auth = s, self, -1, auth
+	if expires := auth.ExpiresAt; !expires.IsZero() {
+		st.expires = expires.Round(0) // a monotonic reading would not see the wall clock jump
 	}
+	st.recheckAt = s.recheck.first(self.heartbeat())
 	if age := s.cfg.Streams.MaxAge; age > 0 {
 		st.oldAt = s.deadlines.now() + instant(age-jitter(age/10))
 	}
@@ -97,9 +105,12 @@ func (st *stream) adopt(h *handover) error {
 		st.s.leave(st.self)
 	} else {
 		st.outlet.Writable()
-		if at := st.self.check(st.s.deadlines.now(), time.Now().Round(0)); at > 0 {
+		if at := st.self.check(st.s.deadlines.now(), st.s.deadlines.wall()); at > 0 {
 			st.s.deadlines.set(st.self, at)
 		}
+		// A revocation that came after it was admitted, and before it could be
+		// found among the others.
+		st.self.standing(context.Background(), false)
 	}
 	if !sock.Taken() {
 		<-sock.Done()
@@ -212,6 +223,12 @@ func (st *stream) checkLife(now instant, wall time.Time, expired func()) instant
 			return now + instant(farewellTime)
 		}
 		next = sooner(next, st.oldAt)
+	}
+	if st.recheckAt > 0 {
+		if now >= st.recheckAt {
+			st.recheckAt = st.s.recheck.again(st.self, now)
+		}
+		next = sooner(next, st.recheckAt)
 	}
 	return next
 }

@@ -21,8 +21,9 @@ type commander interface {
 }
 
 // commandPool works on clients' commands with as many goroutines as there is
-// work for, up to commandWorkers; none while there is none.
+// work for, up to workers; none while there is none.
 type commandPool struct {
+	workers int
 	mu      sync.Mutex
 	queue   []commander
 	running int
@@ -32,8 +33,8 @@ type commandPool struct {
 	wg      sync.WaitGroup
 }
 
-func newCommandPool() *commandPool {
-	p := &commandPool{}
+func newCommandPool(workers int) *commandPool {
+	p := &commandPool{workers: workers}
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	return p
 }
@@ -46,7 +47,7 @@ func (p *commandPool) add(c commander) {
 		return
 	}
 	p.queue = append(p.queue, c)
-	if p.running < commandWorkers {
+	if p.running < p.workers {
 		p.running++
 		p.wg.Go(p.work)
 	}

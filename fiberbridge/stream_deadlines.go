@@ -3,6 +3,7 @@ package fiberbridge
 import (
 	"container/heap"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -35,6 +36,7 @@ const lookAgain = 500 * time.Millisecond
 // goroutine.
 type deadlines struct {
 	begin time.Time
+	ahead atomic.Int64 // tests turn the wall clock by it
 	wake  chan struct{}
 	stop  chan struct{}
 	done  chan struct{}
@@ -56,6 +58,11 @@ func newDeadlines() *deadlines {
 }
 
 func (d *deadlines) now() instant { return instant(time.Since(d.begin)) }
+
+// wall is the wall clock's time, without a monotonic reading.
+func (d *deadlines) wall() time.Time {
+	return time.Now().Round(0).Add(time.Duration(d.ahead.Load()))
+}
 
 // set has t looked at no later than at.
 func (d *deadlines) set(t timed, at instant) {
@@ -102,10 +109,10 @@ func (d *deadlines) run() {
 	defer close(d.done)
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	wallAtBegin := time.Now().Round(0)
+	wallAtBegin := d.wall()
 	monoAtBegin := d.now()
 	for {
-		wall, now := time.Now().Round(0), d.now()
+		wall, now := d.wall(), d.now()
 		jump := wall.Sub(wallAtBegin) - time.Duration(now-monoAtBegin)
 		wallAtBegin, monoAtBegin = wall, now
 		if jump.Abs() > lookAgain {

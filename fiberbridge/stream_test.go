@@ -230,12 +230,12 @@ func TestStreamTicketEndsOnce(t *testing.T) {
 	h := startHost(t, hostSetup{bridge: func(c *Config) { c.Streams.Max = 100 }})
 	s := h.bridge.streams
 	for range 200 {
-		place, err := s.reserve()
+		place, err := s.reserve(&engine.AuthContext{Subject: "alice"})
 		if err != nil {
 			t.Fatal(err)
 		}
 		st := &sseStream{}
-		st.init(s, st, time.Time{}, 0)
+		st.init(s, st, &engine.AuthContext{Subject: "alice"}, 0)
 		var entered atomic.Bool
 		var wg sync.WaitGroup
 		wg.Go(place.cancel)
@@ -442,7 +442,7 @@ func TestStreamHandoverPanic(t *testing.T) {
 	s := h.bridge.streams
 	app := fiber.New(fiber.Config{DisableStartupMessage: true})
 	app.Get("/", func(c *fiber.Ctx) error {
-		place, err := s.reserve()
+		place, err := s.reserve(&engine.AuthContext{Subject: "alice"})
 		if err != nil {
 			return err
 		}

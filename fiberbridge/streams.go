@@ -1,7 +1,9 @@
 package fiberbridge
 
 import (
+	"container/list"
 	"context"
+	"errors"
 	"log/slog"
 	"math/rand/v2"
 	"sync"
@@ -22,6 +24,8 @@ const (
 	// lingerTime is how long a connection waits for the peer's FIN after ours,
 	// throwing away what still comes.
 	lingerTime = 2 * time.Second
+	// hastyTime is farewellTime where somebody waits for the place.
+	hastyTime = 500 * time.Millisecond
 	// closeAnswerTime is how long a WebSocket waits for the peer's close frame
 	// after ours.
 	closeAnswerTime = 3 * time.Second
@@ -37,9 +41,11 @@ type streams struct {
 	// upgrade is contrib's WebSocket handler.
 	upgrade fiber.Handler
 
-	limit     int
-	deadlines *deadlines
-	commands  *commandPool
+	// limit is Config.Streams.Max, ceiling what the process can bear.
+	limit, ceiling int
+	deadlines      *deadlines
+	commands       *commandPool
+	recheck        *recheck
 	// refusals bounds the goroutines that wait for refused clients to go.
 	refusals chan struct{}
 
@@ -47,7 +53,12 @@ type streams struct {
 	draining bool
 	// used counts tickets and subscribers, waiting the tickets alone.
 	used, waiting int
-	subscribers   []subscriber
+	// polls counts those that wait.
+	polls       int
+	subscribers []subscriber
+	subjects    map[string]*subject
+	perTask     map[string]int // of tasks with subscribers, if that is bounded
+	idle        list.List      // of *wsStream; see ws_idle.go
 	// empty is closed when used is zero, and made anew when it is not.
 	empty chan struct{}
 }
@@ -58,6 +69,13 @@ type subscriber interface {
 	socket.Handler
 	timed
 	base() *stream
+	// heartbeat is the transport's; zero is none.
+	heartbeat() time.Duration
+	// left is called with streams.mu held, when the stream gives its place back.
+	left()
+	// standing ends what a revocation applies to and, if policy is set, what
+	// the policy now denies. With policy it may block on a store.
+	standing(ctx context.Context, policy bool)
 	// transport is the name in metrics.
 	transport() string
 	// resumed is called when the socket was full and takes bytes again.
@@ -79,13 +97,16 @@ func newStreams(b *Bridge) (*streams, error) {
 		log:      b.cfg.Logger,
 		group:    group,
 		limit:    b.cfg.Streams.Max,
+		ceiling:  max(b.cfg.Streams.Max, defaultStreamLimit()),
+		subjects: map[string]*subject{},
 		refusals: make(chan struct{}, 256),
 		empty:    make(chan struct{}),
 	}
 	close(s.empty)
 	s.upgrade = newUpgrade(s)
-	s.commands = newCommandPool()
+	s.commands = newCommandPool(commandWorkers)
 	s.deadlines = newDeadlines()
+	s.recheck = newRecheck(s)
 	return s, nil
 }
 
@@ -135,7 +156,7 @@ func (s *streams) close(ctx context.Context) error {
 		m.base().cut()
 	}
 	s.deadlines.close()
-	if err := s.commands.close(ctx); err != nil {
+	if err := errors.Join(s.recheck.close(ctx), s.commands.close(ctx)); err != nil {
 		return err
 	}
 	return s.group.Close(ctx)

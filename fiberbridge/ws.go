@@ -57,7 +57,7 @@ func (b *Bridge) WebSocket(c *fiber.Ctx) error {
 	d := &door{ctx: c.Context()}
 	var err error
 	if d.auth, err = b.authenticate(c); err == nil {
-		d.place, err = b.streams.reserve()
+		d.place, err = b.streams.reserve(&d.auth)
 	}
 	if err != nil {
 		d.refusal, d.reason = b.closeCode(c, err)
@@ -126,7 +126,7 @@ func (s *streams) serveWebSocket(h *handover, d *door) {
 		h.answer(wsproto.AppendClose(head, d.refusal, d.reason))
 		return
 	}
-	w := newWSStream(s, d.auth)
+	w := newWSStream(s, d.place.share(&d.auth))
 	w.outlet = s.hub.Open(w, fanout.OutletConfig{
 		Framing:      wsFraming{},
 		Heartbeat:    s.cfg.WebSocket.Heartbeat,
@@ -138,6 +138,7 @@ func (s *streams) serveWebSocket(h *handover, d *door) {
 		h.answer(wsproto.AppendClose(head, wsproto.CloseTryLater, "the server is shutting down"))
 		return
 	}
+	s.arrive(w)
 	if err := w.adopt(h); err != nil {
 		s.log.Warn("websocket: connection cannot be taken over", slog.Any("error", err))
 		h.answer(wsproto.AppendClose(head, wsproto.CloseTryLater, "no room"))

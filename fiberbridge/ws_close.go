@@ -13,6 +13,8 @@ type wsClosing struct {
 	sent, got bool
 	// written: the outlet is over, ours has left.
 	written bool
+	// hasty: nobody waits for the peer's.
+	hasty bool
 }
 
 // closeWith begins the close handshake.
@@ -91,7 +93,7 @@ func (w *wsStream) Close(code int, _ string) {
 func (w *wsStream) Ended(reason fanout.EndReason) {
 	if reason == fanout.EndAsked {
 		w.mu.Lock()
-		wait := w.closing.sent && !w.closing.got
+		wait := w.closing.sent && !w.closing.got && !w.closing.hasty
 		w.closing.written = wait
 		if wait {
 			w.endBy = w.s.deadlines.now() + instant(closeAnswerTime)
@@ -102,7 +104,7 @@ func (w *wsStream) Ended(reason fanout.EndReason) {
 			return
 		}
 	}
-	w.letGo(reason == fanout.EndAsked)
+	w.letGo(reason == fanout.EndAsked && !w.closing.hasty)
 }
 
 // Hangup is socket.Handler's.

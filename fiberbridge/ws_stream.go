@@ -2,7 +2,6 @@ package fiberbridge
 
 import (
 	"log/slog"
-	"slices"
 	"sync/atomic"
 	"time"
 
@@ -17,7 +16,6 @@ import (
 // handshake or a cut (ws_close.go).
 type wsStream struct {
 	stream
-	auth   engine.AuthContext
 	reader wsproto.Reader // used by Readable only
 	// pong is what Readable answers pings with; used by it only.
 	pong []byte
@@ -27,6 +25,11 @@ type wsStream struct {
 	// Everything below is guarded by stream.mu. Outlet's methods are called
 	// with it held, so that what is decided and what is written agree.
 
+	// frames bounds the rate of the client's frames, refused counts those over
+	// it since the last that was not.
+	frames  bucket
+	refused int
+
 	queue []wsItem
 	// queued is the bytes of the frames in queue.
 	queued int
@@ -35,7 +38,7 @@ type wsStream struct {
 
 	first string   // the task that was followed first
 	tasks []string // what is followed
-	ended []string // what came to its end and has not been told
+	ended []wsEnd  // what came to its end and has not been told
 	// several says that there were two tasks, or an unsubscribe: from then on
 	// the end of one is told by a frame.
 	several bool
@@ -45,7 +48,13 @@ type wsStream struct {
 	pingAt      instant // when a ping was sent that nothing answered; or zero
 
 	closing wsClosing
+
+	idle   *idleSocket // streams.mu guards it; nil once the client has spoken
+	placed []string    // streams.mu guards it; see placeTask
 }
+
+// wsEnd is a subscription that came to its end.
+type wsEnd struct{ task, reason string }
 
 // wsItem is one frame of the client to be worked on: a command, or why it is
 // none.
@@ -58,9 +67,9 @@ type wsItem struct {
 
 var _ subscriber = (*wsStream)(nil)
 
-func newWSStream(s *streams, auth engine.AuthContext) *wsStream {
-	w := &wsStream{auth: auth}
-	w.init(s, w, auth.ExpiresAt, s.cfg.WebSocket.Heartbeat)
+func newWSStream(s *streams, auth *engine.AuthContext) *wsStream {
+	w := &wsStream{}
+	w.init(s, w, auth, s.cfg.WebSocket.Heartbeat)
 	w.reader.MaxMessage = s.cfg.WebSocket.MessageBytes
 	now := s.deadlines.now()
 	w.heard.Store(int64(now))
@@ -106,25 +115,45 @@ func (w *wsStream) Violation(v *wsproto.CloseError) {
 // Pong is wsproto.Receiver's; Readable has noted the sign of life.
 func (w *wsStream) Pong([]byte) {}
 
-// maxQueued bounds the bytes of a client's frames that wait, beside the last.
-const maxQueued = 32 << 10
+const (
+	// maxQueued bounds the bytes of a client's frames that wait, beside the last.
+	maxQueued = 32 << 10
+	// maxRefused is how many frames in a row are refused one by one. Who goes on
+	// does not listen; and the answers must fit into what an outlet holds.
+	maxRefused = 200
+)
+
+var errFrameRate = engine.NewError(engine.CodeRateLimited, "too many frames at once")
 
 // push queues a frame. A client may send all its subscriptions at once, and
-// not much more than that before they are answered.
+// not much more than that before they are answered: each further frame is
+// refused by itself, and nothing that was asked before is harmed by it.
 func (w *wsStream) push(item wsItem) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	switch {
-	case w.ending || w.over:
-	case len(w.queue) >= 64+w.s.cfg.WebSocket.MaxSubscriptions || w.queued > maxQueued:
-		w.closeLocked(wsproto.ClosePolicy, "too many frames at once", farewellTime)
-	default:
-		w.queue = append(w.queue, item)
-		w.queued += item.size
-		if !w.busy {
-			w.busy = true
-			w.s.commands.add(w)
+	if w.ending || w.over {
+		return
+	}
+	cfg := &w.s.cfg.WebSocket
+	burst := 64 + cfg.MaxSubscriptions
+	if item.code == 0 && (len(w.queue) >= burst || w.queued > maxQueued ||
+		!w.frames.take(w.s.deadlines.now(), cfg.FramesPerSecond, burst)) {
+		if w.refused++; w.refused > maxRefused {
+			w.closeLocked(wsproto.CloseTryLater, "too many frames at once", farewellTime)
+		} else {
+			w.outlet.Send(appendRejected(nil, item.cmd.taskID, errFrameRate))
 		}
+		return
+	}
+	w.refused = 0
+	w.queue = append(w.queue, item)
+	w.queued += item.size
+	if !w.busy {
+		w.busy = true
+		w.s.commands.add(w)
+	}
+	if w.subscribeBy > 0 {
+		w.s.spoke(w)
 	}
 }
 
@@ -149,11 +178,7 @@ func (w *wsStream) resumed() {
 func (w *wsStream) Finished(key string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if i := slices.Index(w.tasks, key); i >= 0 {
-		w.tasks = slices.Delete(w.tasks, i, i+1)
-		w.ended = append(w.ended, key)
-		w.settle()
-	}
+	w.end(key, endedTerminal)
 }
 
 // Failed is fanout.Sink's. It cuts: the client comes back, and is told what is
@@ -174,14 +199,17 @@ func (w *wsStream) settle() {
 	switch {
 	case w.ending:
 	case w.several:
-		for _, task := range w.ended {
-			w.outlet.Send(appendEnded(nil, task, endedTerminal))
+		for _, e := range w.ended {
+			w.outlet.Send(appendEnded(nil, e.task, e.reason))
 		}
 		w.ended = nil
 		if !w.busy && len(w.tasks) == 0 && w.idleSince == 0 && w.subscribeBy == 0 {
 			w.idleSince = w.s.deadlines.now()
 			w.s.deadlines.set(w, w.idleSince+instant(w.s.cfg.WebSocket.IdleTimeout))
 		}
+	case !w.busy && len(w.ended) > 0 && w.ended[0].reason == endedRevoked:
+		w.ended = nil
+		w.closeLocked(wsproto.CloseForbidden, "access was revoked", farewellTime)
 	case !w.busy && len(w.ended) > 0:
 		w.ended = nil
 		// A slow reader still has the rest to take.
@@ -189,9 +217,9 @@ func (w *wsStream) settle() {
 	}
 }
 
-// recheck is how soon a time that has come is looked at again, while a frame
+// lookSoon is how soon a time that has come is looked at again, while a frame
 // is worked on that may change what it means.
-const recheck = 50 * time.Millisecond
+const lookSoon = 50 * time.Millisecond
 
 // check looks after the stream's times.
 func (w *wsStream) check(now instant, wall time.Time) instant {
@@ -218,7 +246,7 @@ func (w *wsStream) checkLocked(now instant) (next instant, silent bool) {
 			w.closeLocked(wsproto.ClosePolicy, "no subscribe frame came in time", farewellTime)
 			return w.endBy, false
 		}
-		next = max(w.subscribeBy, now+instant(recheck))
+		next = max(w.subscribeBy, now+instant(lookSoon))
 	}
 	if w.idleSince > 0 {
 		at := w.idleSince + instant(cfg.IdleTimeout)
@@ -226,7 +254,7 @@ func (w *wsStream) checkLocked(now instant) (next instant, silent bool) {
 			w.closeLocked(wsproto.CloseNormal, "nothing is followed", farewellTime)
 			return w.endBy, false
 		}
-		next = sooner(next, max(at, now+instant(recheck)))
+		next = sooner(next, max(at, now+instant(lookSoon)))
 	}
 	heard := instant(w.heard.Load())
 	if w.pingAt > 0 && heard < w.pingAt && !w.parked.Load() {

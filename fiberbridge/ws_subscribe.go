@@ -52,6 +52,9 @@ func (w *wsStream) obey(ctx context.Context, cmd wsCommand) {
 		return
 	}
 	w.subscribe(start, cmd)
+	// A revocation that came after it was admitted, and before it could be found
+	// among what is followed.
+	w.standing(ctx, false)
 }
 
 // nextLocked reports whether a frame waits. mu is held.
@@ -79,12 +82,14 @@ func (w *wsStream) subscribe(start engine.Start, cmd wsCommand) {
 	}
 	w.several = w.several || task != w.first
 	again := func(t string) bool { return t == task }
-	w.tasks, w.ended = slices.DeleteFunc(w.tasks, again), slices.DeleteFunc(w.ended, again)
+	w.tasks = slices.DeleteFunc(w.tasks, again)
+	w.ended = slices.DeleteFunc(w.ended, func(e wsEnd) bool { return e.task == task })
 	confirmed := appendConfirmed(nil, task, cmd.cursor, start.Gap)
 	if start.Over {
 		w.outlet.Unfollow(task, nil)
 		w.outlet.Send(confirmed)
-		w.ended = append(w.ended, task)
+		w.s.unplaceTask(w, task)
+		w.ended = append(w.ended, wsEnd{task, endedTerminal})
 	} else {
 		w.tasks = append(w.tasks, task)
 		w.idleSince = 0
@@ -116,9 +121,13 @@ func (w *wsStream) admit(ctx context.Context, cmd wsCommand) (_ engine.Start, er
 	if full {
 		return engine.Start{}, engine.NewError(engine.CodeTooManyStreams, "this socket follows too many tasks")
 	}
-	return w.s.eng.Subscribe(ctx, w.auth, engine.SubscribeRequest{
+	start, err := w.s.eng.Subscribe(ctx, *w.auth, engine.SubscribeRequest{
 		TaskID: cmd.taskID, After: after, Transport: transportWebSocket,
 	})
+	if err == nil && !start.Over {
+		err = w.s.placeTask(w, cmd.taskID)
+	}
+	return start, err
 }
 
 // errSubscribe is what a client sees of a failure that is not its own.
@@ -156,6 +165,7 @@ func (w *wsStream) unsubscribe(task string) {
 	w.several = true
 	if i := slices.Index(w.tasks, task); i >= 0 {
 		w.tasks = slices.Delete(w.tasks, i, i+1)
+		w.s.unplaceTask(w, task)
 		// Not as Unfollow's farewell: the last event may just have been
 		// written, and then nothing is left to take leave of.
 		w.outlet.Unfollow(task, nil)

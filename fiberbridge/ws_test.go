@@ -607,7 +607,8 @@ func TestWSMaxAge(t *testing.T) {
 	}
 }
 
-// A client that floods is closed, whatever its frames say.
+// A client that floods is refused frame by frame, and in the end closed,
+// whatever its frames say.
 func TestWSFlood(t *testing.T) {
 	h := startHost(t, hostSetup{})
 	run := h.task(t)
@@ -619,7 +620,7 @@ func TestWSFlood(t *testing.T) {
 	}
 	go func() { _, _ = c.conn.Write(burst) }()
 	all := untilClose(t, c.raw)
-	if !strings.Contains(all, "\x03\xf0too many frames") {
+	if !strings.Contains(all, "\x03\xf5too many frames") {
 		t.Errorf("%d bytes, end %q", len(all), all[max(0, len(all)-60):])
 	}
 	c.conn.Close()
