@@ -37,15 +37,16 @@ type reading struct {
 	at     time.Time
 	stats  crowd.Stats
 	usage  []proc.Usage // of watched
+	pids   []int64
 	client proc.Usage
 }
 
 // measure begins to watch. Stop ends it.
 func (s *stage) measure(c *crowd.Crowd, round *report.Round, servers ...*server) *meter {
-	m := &meter{crowd: c, round: round, progress: s.progress, client: &measured{name: "client", pid: os.Getpid()}, began: time.Now(), stopped: make(chan struct{})}
+	m := &meter{crowd: c, round: round, progress: s.progress, client: newMeasured("client", os.Getpid(), nil), began: time.Now(), stopped: make(chan struct{})}
 	for _, one := range servers {
 		if one.proc != nil {
-			_ = proc.ResetPeak(one.proc.pid)
+			_ = proc.ResetPeak(int(one.proc.pid.Load()))
 			m.watched = append(m.watched, one.proc)
 		}
 	}
@@ -110,15 +111,15 @@ func label(t crowd.Transport, c crowd.Class) string {
 func (m *meter) read(files bool) reading {
 	r := reading{at: time.Now(), stats: m.crowd.Stats()}
 	for i, p := range m.watched {
-		u, err := proc.Read(p.pid, files)
+		u, err := proc.Read(int(p.pid.Load()), files)
 		if err != nil { // it has ended
 			u = proc.Usage{}
 		}
-		r.usage = append(r.usage, u)
+		r.usage, r.pids = append(r.usage, u), append(r.pids, p.pid.Load())
 		m.peaks[i].Peak = max(m.peaks[i].Peak, u.Peak, u.RSS)
 		m.peaks[i].Files = max(m.peaks[i].Files, u.Files)
 	}
-	r.client, _ = proc.Read(m.client.pid, false)
+	r.client, _ = proc.Read(int(m.client.pid.Load()), false)
 	return r
 }
 
@@ -196,7 +197,11 @@ func (m *meter) steady(from, to reading) {
 	}
 	m.round.Processes = nil
 	for i, p := range m.watched {
-		m.round.Processes = append(m.round.Processes, use(p, from.usage[i], to.usage[i], m.peaks[i]))
+		before := from.usage[i]
+		if from.pids[i] != to.pids[i] { // another process: all it used is of this stretch
+			before = proc.Usage{RSS: before.RSS}
+		}
+		m.round.Processes = append(m.round.Processes, use(p, before, to.usage[i], m.peaks[i]))
 	}
 	m.round.Client = use(m.client, from.client, to.client, proc.Usage{})
 	m.round.Saturated = m.round.Client.Cores > .9*float64(cmp.Or(runtime.GOMAXPROCS(0), 1))

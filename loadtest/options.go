@@ -174,8 +174,9 @@ func (o *options) complete(given explicit) error {
 	}{
 		{o.subscribers >= 1 && o.subscribers <= 1_000_000, "-subscribers must be 1 to 1000000"},
 		{o.tasks >= 1 && o.tasks <= o.subscribers, "-tasks must be 1 to the number of subscribers"},
-		{o.ws >= 0 && o.ws <= 1, "-ws must be 0 to 1"},
+		{o.ws >= 0 && o.ws <= 1 || o.scenario == "idle" && o.ws == -1, "-ws must be 0 to 1"},
 		{o.rate > 0, "-rate must be positive"},
+		{o.rate <= maxRate*float64(o.tasks), "-rate is at most 1000 for each of the -tasks"},
 		{o.size >= 1 && o.size <= 200_000, "-size must be 1 to 200000"},
 		{o.duration > 0 && o.duration <= 24*time.Hour, "-duration must be positive, at most 24h"},
 		{o.rounds >= 1 && o.rounds <= 100, "-rounds must be 1 to 100"},
@@ -184,6 +185,7 @@ func (o *options) complete(given explicit) error {
 		{o.ramp == "rate" || o.ramp == "subscribers", "-ramp must be rate or subscribers"},
 		{o.factor > 1, "-factor must be more than 1"},
 		{o.step > 0 && o.limit > 0 && o.timeout > 0 && o.spread > 0, "-step, -limit, -timeout and -spread must be positive"},
+		{o.scenario != "deploy" || o.redis != "embedded", "deploy needs a Redis that both hosts share: -redis start or a URL"},
 		{o.churn >= 0, "-churn must not be negative"},
 		{o.target == "" || !given["redis"] && !given["host"] && !given["flush"] && !given["server-cpus"], "-redis, -host, -flush and -server-cpus are for a demo host of our own, not for a -target"},
 		{o.target == "" || !s.ownHost, o.scenario + " needs demo hosts of its own, not a -target"},

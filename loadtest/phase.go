@@ -11,6 +11,7 @@ import (
 
 	"github.com/taskbridge/taskbridge-fiber/loadtest/internal/check"
 	"github.com/taskbridge/taskbridge-fiber/loadtest/internal/crowd"
+	"github.com/taskbridge/taskbridge-fiber/loadtest/internal/hist"
 	"github.com/taskbridge/taskbridge-fiber/loadtest/internal/report"
 )
 
@@ -42,6 +43,11 @@ type phase struct {
 	counters check.Counters
 }
 
+// figure adds one to the round.
+func (p *phase) figure(name string, value float64, unit string) {
+	p.round.Figures = append(p.round.Figures, report.Figure{Name: name, Value: value, Unit: unit})
+}
+
 // begin creates the tasks, which wait, attaches the subscribers, and returns
 // before the first message.
 func (s *stage) begin(ctx context.Context, l load, servers ...*server) (*phase, error) {
@@ -57,7 +63,7 @@ func (s *stage) begin(ctx context.Context, l load, servers ...*server) (*phase, 
 		return nil, err
 	}
 	// Time for the creates and the connects, also on a busy machine.
-	lead := time.Second + time.Duration(l.tasks)*1500*time.Microsecond + time.Duration(l.subscribers)*600*time.Microsecond
+	lead := time.Second + time.Duration(l.tasks)*500*time.Microsecond + time.Duration(l.subscribers)*300*time.Microsecond
 	p.start = time.Now().Add(lead)
 	p.end = p.start.Add(time.Duration(p.emission.count) * p.emission.interval)
 	s.progress.say("%s: %d tasks, %d subscribers", l.name, l.tasks, l.subscribers)
@@ -181,19 +187,31 @@ func (p *phase) finish(ctx context.Context) {
 	}
 	st := p.crowd.Stats()
 	p.counters = p.crowd.Counters()
-	p.crowd.Close()
 	r := p.round
 	r.Deliveries, r.Checks = st.Deliveries, p.counters
 	r.Seconds = time.Since(p.meter.began).Seconds()
-	if st.Cuts > 0 {
-		r.Figures = append(r.Figures, report.Figure{Name: "connections cut by the server", Value: float64(st.Cuts)})
-	}
-	if st.Delayed > 0 {
-		r.Figures = append(r.Figures, report.Figure{Name: "connects that failed or were put off", Value: float64(st.Delayed)})
-	}
+	r.Figures = append(r.Figures, connections(&st, p.crowd.Resumes())...)
+	p.crowd.Close()
 	p.stage.report.Checks.Add(p.counters)
 	p.stage.report.Violations = append(p.stage.report.Violations, p.crowd.Violations()...)
 	p.stage.report.Rounds = append(p.stage.report.Rounds, r)
+}
+
+// connections are the figures of connections that did not last.
+func connections(st *crowd.Stats, resumes *hist.Hist) []report.Figure {
+	var out []report.Figure
+	for _, f := range []report.Figure{
+		{Name: "connections cut by the server", Value: float64(st.Cuts)},
+		{Name: "closing notices", Value: float64(st.Closings)},
+		{Name: "connects that failed or were put off", Value: float64(st.Delayed)},
+		{Name: "from a cut to the next stream, p50", Value: millis(resumes, .5), Unit: "ms"},
+		{Name: "from a cut to the next stream, longest", Value: float64(resumes.Max()) / 1000, Unit: "ms"},
+	} {
+		if f.Value > 0 {
+			out = append(out, f)
+		}
+	}
+	return out
 }
 
 // play is a phase from beginning to end.

@@ -33,6 +33,30 @@ func init() {
 			name: "many", about: "N tasks with one subscriber each, -rate events a second in all; 1,000 tasks, 5,000/s",
 			defaults: manyDefaults, run: many,
 		},
+		{
+			name: "reconnect-storm", about: "N subscribers are cut, miss -behind events each, and come back within -spread; 2,000 subscribers, 500/s",
+			defaults: stormDefaults, run: reconnectStorm,
+		},
+		{
+			name: "slow-readers", about: "fan-out without, then with a share that does not read (-stalled) or reads slowly (-slow); 2,000 subscribers",
+			defaults: slowDefaults, run: slowReaders,
+		},
+		{
+			name: "ramp", about: "raises -rate or the subscribers until p99 exceeds -limit; prints the highest good step",
+			run: ramp,
+		},
+		{
+			name: "idle", about: "memory, goroutines and descriptors of idle subscribers, then all are gone at once; 15,000 of SSE, then of WebSocket",
+			defaults: idleDefaults, run: idle,
+		},
+		{
+			name: "soak", about: "tasks come and go and connections are cut for a long time; 500 subscribers, 50 tasks at once, 1m",
+			defaults: soakDefaults, run: soak,
+		},
+		{
+			name: "deploy", about: "two demo hosts on one Redis, one of them restarted under load (-kill: killed); 1,000 subscribers, 20 tasks",
+			ownHost: true, defaults: deployDefaults, run: deploy,
+		},
 	}
 }
 
@@ -58,6 +82,69 @@ func yardstickDefaults(o *options, given explicit) {
 	}
 	if !given["duration"] {
 		o.duration = 6 * time.Second
+	}
+}
+
+func stormDefaults(o *options, given explicit) {
+	if !given["subscribers"] {
+		o.subscribers = 2000
+	}
+	if !given["rate"] {
+		o.rate = 500
+	}
+}
+
+func slowDefaults(o *options, given explicit) {
+	if !given["subscribers"] {
+		o.subscribers = 2000
+	}
+}
+
+func idleDefaults(o *options, given explicit) {
+	if !given["subscribers"] {
+		o.subscribers = 15_000
+	}
+	if !given["ws"] {
+		o.ws = -1 // one after the other
+	}
+	if !given["duration"] {
+		o.duration = 12 * time.Second // fasthttp's workers outlive their last request by 10 s
+	}
+}
+
+func soakDefaults(o *options, given explicit) {
+	if !given["subscribers"] {
+		o.subscribers = 500
+	}
+	if !given["tasks"] {
+		o.tasks = min(50, o.subscribers)
+	}
+	if !given["duration"] {
+		o.duration = time.Minute
+	}
+	if !given["ws"] {
+		o.ws = .5
+	}
+	if !given["rate"] {
+		o.rate = 500
+	}
+}
+
+func deployDefaults(o *options, given explicit) {
+	if !given["tasks"] {
+		o.tasks = min(20, o.subscribers)
+	}
+	if !given["duration"] {
+		o.duration = 20 * time.Second
+	}
+	if !given["ws"] {
+		o.ws = .5
+	}
+	if !given["redis"] {
+		o.redis = "start"
+	}
+	if o.kill && !given["timeout"] {
+		o.timeout = time.Minute // until the lease of the killed host has run out
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -35,13 +36,21 @@ type stage struct {
 	redisP   *measured
 	procs    []*proc.Process // to stop, last one first
 	round    int
+	window   int // connects at once in a loop, 0: the crowd's default
 }
 
-// measured is a process whose use is measured.
+// measured is a process whose use is measured. Another one may take its place
+// while it is.
 type measured struct {
 	name string
-	pid  int
+	pid  atomic.Int64
 	p    *proc.Process // nil: not ours
+}
+
+func newMeasured(name string, pid int, p *proc.Process) *measured {
+	m := &measured{name: name, p: p}
+	m.pid.Store(int64(pid))
+	return m
 }
 
 // execute runs a scenario. The report is nil if nothing was measured.
@@ -114,7 +123,7 @@ func (s *stage) servers(ctx context.Context, hostArgs ...string) ([]*server, err
 			return nil, fmt.Errorf("-target: %w", err)
 		}
 		if i := len(all); i < len(s.pids) {
-			one.proc = &measured{name: "server", pid: s.pids[i]}
+			one.proc = newMeasured("server", s.pids[i], nil)
 		}
 		all = append(all, one)
 	}
@@ -137,18 +146,20 @@ func (s *stage) startHost(ctx context.Context, more ...string) (*server, error) 
 	if s.flush != "" {
 		args = append(args, "-flush", s.flush)
 	}
-	var pprofAddr string
-	if s.pprof || s.profile != "" {
-		var err error
-		if pprofAddr, err = freeAddr(ctx); err != nil {
-			return nil, err
-		}
-		args = append(args, "-pprof", pprofAddr)
+	profiles := s.pprof || s.profile != ""
+	if profiles {
+		args = append(args, "-pprof", "127.0.0.1:0")
 	}
 	args = append(append(args, more...), s.hostArgs...)
 	p, err := s.start(proc.Command{Path: s.hostPath, Args: args, CPUs: s.serverCPUs, Env: s.hostEnv()})
 	if err != nil {
 		return nil, err
+	}
+	var pprof string
+	if profiles {
+		if pprof, err = p.AwaitLine("profiles on ", 20*time.Second); err != nil {
+			return nil, fmt.Errorf("the demo host: %w", err)
+		}
 	}
 	url, err := p.AwaitLine("listening on ", 20*time.Second)
 	if err != nil {
@@ -158,9 +169,9 @@ func (s *stage) startHost(ctx context.Context, more ...string) (*server, error) 
 	if err != nil {
 		return nil, err
 	}
-	one.proc = &measured{name: "server", pid: p.PID(), p: p}
-	if pprofAddr != "" {
-		one.pprof = "http://" + pprofAddr + "/debug/pprof/"
+	one.proc, one.pprof = newMeasured("server", p.PID(), p), pprof
+	if s.report.Server != "" {
+		return one, nil
 	}
 	store := "the embedded store"
 	if s.redisURL != "" {
@@ -233,7 +244,7 @@ func (s *stage) startRedis(ctx context.Context) error {
 		return fmt.Errorf("redis-server: %w", err)
 	}
 	s.redisURL = "redis://" + addr
-	s.redisP = &measured{name: "redis", pid: p.PID(), p: p}
+	s.redisP = newMeasured("redis", p.PID(), p)
 	return nil
 }
 
@@ -253,7 +264,7 @@ func (s *stage) startBare(ctx context.Context) (*server, error) {
 	}
 	one, err := newServer(ctx, url, s.subject)
 	if err == nil {
-		one.proc = &measured{name: "bare loop", pid: p.PID(), p: p}
+		one.proc = newMeasured("bare loop", p.PID(), p)
 	}
 	return one, err
 }
@@ -264,7 +275,7 @@ func (s *stage) crowd(servers ...*server) (*crowd.Crowd, error) {
 	for _, one := range servers {
 		targets = append(targets, one.target)
 	}
-	return crowd.New(crowd.Options{Targets: targets, Token: s.subject, Loops: s.loops, Seed: uint64(s.round)}) //nolint:gosec // a count
+	return crowd.New(crowd.Options{Targets: targets, Token: s.subject, Loops: s.loops, Window: s.window, Seed: uint64(s.round)}) //nolint:gosec // a count
 }
 
 // freeAddr is an address that was free a moment ago.

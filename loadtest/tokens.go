@@ -22,6 +22,10 @@ type emission struct {
 	size     int
 }
 
+// maxRate is how many events a second one task can emit, at an interval of a
+// millisecond.
+const maxRate = 1000
+
 // plan spreads a rate over tasks, for a time. Intervals are whole
 // milliseconds, so the rate that comes out differs a little; rate is that one.
 func plan(rate float64, tasks, size int, d time.Duration) (e emission, actual float64) {

@@ -9,6 +9,7 @@
 package crowd
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -16,6 +17,7 @@ import (
 	"time"
 
 	"github.com/taskbridge/taskbridge-fiber/loadtest/internal/check"
+	"github.com/taskbridge/taskbridge-fiber/loadtest/internal/hist"
 )
 
 // Target is a server.
@@ -35,7 +37,7 @@ type Options struct {
 	// Window is how many connects may be under way in a loop. Defaults to 128.
 	Window int
 	// Backoff bounds the wait before a reconnect, whatever the server asks.
-	// Defaults to 2s.
+	// Defaults to 10s.
 	Backoff time.Duration
 	// SlowBytes is what a slow subscriber reads, every SlowEvery.
 	SlowBytes int
@@ -75,7 +77,7 @@ func New(opt Options) (*Crowd, error) {
 		opt.Window = 128
 	}
 	if opt.Backoff == 0 {
-		opt.Backoff = 2 * time.Second
+		opt.Backoff = 10 * time.Second
 	}
 	if opt.SlowEvery == 0 {
 		opt.SlowBytes, opt.SlowEvery = 1024, 100*time.Millisecond
@@ -150,10 +152,33 @@ func (c *Crowd) Retarget(from, to int) { c.all(func(l *loop) { l.route[from] = t
 // Forget drops subscribers that are done, and their memory.
 func (c *Crowd) Forget() { c.all(func(l *loop) { l.forget() }) }
 
-// Mark makes the crowd note when each subscriber of a task that is now behind
-// the ordinal reaches it; MarkTimes gives the result.
-func (c *Crowd) Mark(t *Task, ordinal uint64) {
-	c.all(func(l *loop) { l.mark(t, ordinal) })
+// Mark makes the crowd note when each subscriber that is now behind its task's
+// ordinal in marks reaches it; MarkTimes gives the result.
+func (c *Crowd) Mark(marks map[*Task]uint64) {
+	c.all(func(l *loop) { l.mark(marks) })
+}
+
+// Settle waits until all marks are reached, or for patience without a delivery.
+func (c *Crowd) Settle(ctx context.Context, patience time.Duration) {
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	last, since := uint64(0), time.Now()
+	for {
+		if _, missing := c.MarkTimes(); missing == 0 {
+			return
+		}
+		if now := c.Stats().Deliveries; now != last {
+			last, since = now, time.Now()
+		}
+		if time.Since(since) > patience {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
 }
 
 // MarkTimes are the Unix microseconds at which marks were reached, and how many
@@ -224,6 +249,19 @@ func (c *Crowd) Latencies() *Latencies {
 // ResetLatencies forgets all latencies.
 func (c *Crowd) ResetLatencies() {
 	c.all(func(l *loop) { *l.interval, *l.total = Latencies{}, Latencies{} })
+}
+
+// Resumes are the times in microseconds from a cut by the server to the next
+// stream of the same subscriber.
+func (c *Crowd) Resumes() *hist.Hist {
+	var mu sync.Mutex
+	out := new(hist.Hist)
+	c.all(func(l *loop) {
+		mu.Lock()
+		defer mu.Unlock()
+		out.Merge(&l.resumes)
+	})
+	return out
 }
 
 // Counters are what the checks found so far.

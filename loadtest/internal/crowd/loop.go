@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/taskbridge/taskbridge-fiber/loadtest/internal/check"
+	"github.com/taskbridge/taskbridge-fiber/loadtest/internal/hist"
 )
 
 // loop is one thread with an epoll instance. Everything in it belongs to that
@@ -44,6 +45,7 @@ type loop struct {
 	counters check.Counters
 	interval *Latencies
 	total    *Latencies
+	resumes  hist.Hist // from a cut to the next stream
 	marked   int
 	reached  []int64
 }
@@ -233,11 +235,11 @@ func (l *loop) forget() {
 	}
 }
 
-func (l *loop) mark(t *Task, ordinal uint64) {
+func (l *loop) mark(marks map[*Task]uint64) {
 	l.marked, l.reached = 0, nil
 	for _, s := range l.subs {
 		s.mark = 0
-		if s.task == t && s.log.Last() < ordinal {
+		if ordinal, ok := marks[s.task]; ok && s.log.Last() < ordinal {
 			s.mark = ordinal
 			l.marked++
 		}

@@ -28,6 +28,7 @@ type sub struct {
 	cursorLen uint8
 	liveSince int64 // Unix microseconds at which this connection became a stream
 	retry     int64 // ms, from the stream
+	cutAt     int64 // Unix microseconds at which the last connection was cut
 	mark      uint64
 	fd        int
 	index     int32
@@ -304,6 +305,10 @@ func (s *sub) answered(h *wire.Head) bool {
 	s.ws.Reset()
 	s.sse.Plain = !h.Chunked
 	s.liveSince = l.now
+	if s.cutAt != 0 {
+		l.resumes.Record(l.now - s.cutAt)
+		s.cutAt = 0
+	}
 	if s.transport == WebSocket {
 		s.subscribe()
 	}
@@ -326,6 +331,9 @@ func (s *sub) ended(error) {
 	l := s.loop
 	clean := s.transport == SSE && (s.sse.Ended() || s.sse.Plain && s.log.Terminal()) || s.transport == WebSocket && s.closeSeen
 	wasStream := s.state == streaming
+	if wasStream {
+		s.cutAt = time.Now().UnixMicro()
+	}
 	s.drop()
 	switch {
 	case s.log.Terminal() && clean:
