@@ -30,6 +30,10 @@ type Config struct {
 	// other error is an INTERNAL_ERROR. Defaults to none.
 	PrepareCreate func(ctx context.Context, auth AuthContext, req *CreateRequest) error
 
+	// ActionValidator checks the payload of an answer to a suspension. Defaults
+	// to none: every JSON object within Limits fits.
+	ActionValidator ActionValidator
+
 	Limits   Limits
 	Emit     EmitConfig
 	Lease    LeaseConfig

@@ -300,7 +300,7 @@ func TestCreateDenied(t *testing.T) {
 	}
 	_, err = eng.Create(ctx, alice, request("r"))
 	wantCode(t, err, engine.CodeTaskOwnership)
-	if err := eng.Hub().Close(ctx); err != nil {
+	if err := eng.Shutdown(ctx); err != nil {
 		t.Error(err)
 	}
 }

@@ -14,8 +14,10 @@ import (
 // use.
 type Emitter struct {
 	store   Store
-	signals Signals // nil if the store has none
-	holds   *holds  // nil if the store has no Leases
+	signals Signals     // nil if the store has none
+	holds   *holds      // nil if the store has no Leases
+	actions ActionStore // nil if the store is none
+	runs    runs
 	limits  Limits
 	emit    EmitConfig
 	metrics MetricsSink
@@ -39,6 +41,7 @@ func newEmitter(cfg Config) *Emitter {
 		metrics: cfg.Metrics, logger: cfg.Logger, files: cfg.Attachments,
 	}
 	m.signals, _ = cfg.Store.(Signals)
+	m.actions, _ = cfg.Store.(ActionStore)
 	m.life, m.end = context.WithCancel(context.Background())
 	if leases, ok := cfg.Store.(Leases); ok {
 		m.holds = newHolds(m.life, leases, cfg, &m.keep)
@@ -74,6 +77,7 @@ func (m *Emitter) Open(ctx context.Context, task Task) (*Run, error) {
 		return nil, err
 	}
 	if m.signals == nil {
+		m.runs.add(r)
 		return r, nil
 	}
 	err = m.retry(ctx, "listen to a task's signals", task.ID, func() (err error) {
@@ -85,6 +89,7 @@ func (m *Emitter) Open(ctx context.Context, task Task) (*Run, error) {
 		r.cancel(err)
 		return nil, err
 	}
+	m.runs.add(r)
 	return r, nil
 }
 
@@ -131,7 +136,11 @@ func (m *Emitter) retry(ctx context.Context, what, taskID string, do func() erro
 // draft checks and encodes a payload. CreatedAt is now.
 func (m *Emitter) draft(p Payload) (Draft, error) {
 	t, payload, err := m.limits.encodePayload(p)
-	return Draft{Type: t, CreatedAt: wireTime(time.Now()), Payload: payload}, err
+	d := Draft{Type: t, CreatedAt: wireTime(time.Now()), Payload: payload}
+	if t == TypeSuspended && err == nil {
+		d.Default, err = m.limits.checkDefault(suspendedOf(p))
+	}
+	return d, err
 }
 
 // shutdown waits for the appends that are under way. At ctx's end it cuts them

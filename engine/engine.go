@@ -17,8 +17,14 @@ type Engine struct {
 	emitter *Emitter
 	revoked revoked
 
-	// creates holds back the end of the store until every create is done.
-	creates gate
+	handOffs *handOffs
+
+	// creates and acts hold back the end of the store until every create, and
+	// every answer to a suspension, is done.
+	creates, acts gate
+	// life is the reconciler's; it ends with Shutdown.
+	life    context.Context
+	endLife context.CancelFunc
 	// drained ends with Drain; what waits in a service looks at it.
 	drained context.Context
 	drain   context.CancelFunc
@@ -31,7 +37,8 @@ type Engine struct {
 }
 
 // New checks cfg and returns an engine. An error names the field of Config. On a
-// store with Leases the engine begins to look for lost workers; Shutdown ends it.
+// store with Leases the engine begins to look for lost workers, on one that is
+// an ActionStore for suspensions that expire; Shutdown ends it.
 func New(cfg Config) (*Engine, error) {
 	cfg = cfg.withDefaults()
 	if err := cfg.validate(); err != nil {
@@ -39,7 +46,9 @@ func New(cfg Config) (*Engine, error) {
 	}
 	e := &Engine{cfg: cfg, stopping: make(chan struct{}, 1)}
 	e.drained, e.drain = context.WithCancel(context.Background())
+	e.life, e.endLife = context.WithCancel(context.Background())
 	e.emitter = newEmitter(cfg)
+	e.handOffs = newHandOffs(e.emitter, cfg.Executor, cfg.Logger, e.drained)
 	var err error
 	if e.hub, err = fanout.New(cfg.Delivery, source{e}); err != nil {
 		return nil, fmt.Errorf("engine: Config.Delivery: %w", err)
@@ -53,6 +62,9 @@ func New(cfg Config) (*Engine, error) {
 	}
 	if e.emitter.holds != nil && e.emitter.keep.enter() {
 		go e.emitter.reap()
+	}
+	if e.emitter.actions != nil && e.emitter.keep.enter() {
+		go e.reconciler(e.life)
 	}
 	return e, nil
 }
@@ -123,7 +135,12 @@ func (e *Engine) Shutdown(ctx context.Context) error {
 		return ctx.Err()
 	}
 
+	e.endLife()
+	e.handOffs.end()
 	err := e.creates.wait(ctx)
+	if err == nil {
+		err = errors.Join(e.acts.wait(ctx), e.handOffs.work.wait(ctx))
+	}
 	if err == nil {
 		err = e.stopExecutor(ctx)
 	}

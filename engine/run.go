@@ -2,7 +2,6 @@ package engine
 
 import (
 	"context"
-	"crypto/rand"
 	"encoding/json"
 	"sync"
 	"time"
@@ -43,6 +42,14 @@ type Run struct {
 	closed bool
 	// superseded: the task is another worker's now.
 	superseded bool
+
+	// suspends counts the calls of Suspend; waits, those that wait, by SuspendID.
+	suspends int
+	waits    map[string]int
+	// resolved is the last Signal's; resolving is closed when it changes, nil if
+	// nobody waits for that.
+	resolved  uint64
+	resolving chan struct{}
 }
 
 var (
@@ -52,6 +59,10 @@ var (
 
 // Task returns the record as it was when the run was opened.
 func (r *Run) Task() Task { return r.task }
+
+// Restarted reports whether an earlier run has begun the task: its TASK_STARTED
+// is in the log, and whatever else that run emitted.
+func (r *Run) Restarted() bool { return r.task.Status == StatusRunning }
 
 // Context ends when cancellation is requested (context.Cause is then a
 // *CancelRequested), when the task's lease is lost (ErrLeaseLost), when the
@@ -158,34 +169,6 @@ func (r *Run) Flush(ctx context.Context) error {
 	return await(ctx, done)
 }
 
-// Suspend stores TASK_SUSPENDED and waits until the suspension expires
-// (ErrSuspensionExpired) or ctx or the run's context ends.
-func (r *Run) Suspend(ctx context.Context, s Suspended) error {
-	if r.ctx.Err() != nil {
-		return context.Cause(r.ctx)
-	}
-	if s.SuspendID == "" {
-		s.SuspendID = rand.Text() // 26 characters of A-Z and 2-7
-	}
-	if err := r.Emit(ctx, s); err != nil {
-		return err
-	}
-	var expired <-chan time.Time
-	if s.ExpiresAt != nil {
-		t := time.NewTimer(time.Until(*s.ExpiresAt))
-		defer t.Stop()
-		expired = t.C
-	}
-	select {
-	case <-expired:
-		return ErrSuspensionExpired
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	case <-r.ctx.Done():
-		return context.Cause(r.ctx)
-	}
-}
-
 // Close flushes what is streamed and gives back what the run holds. It does
 // not end the task. It may be called again. If ctx ends first, storing goes on
 // in the background until the engine is shut down.
@@ -200,6 +183,7 @@ func (r *Run) Close(ctx context.Context) error {
 	unlisten := r.unlisten
 	r.unlisten = nil
 	r.mu.Unlock()
+	r.em.runs.remove(r)
 	if unlisten != nil {
 		unlisten()
 	}
@@ -209,13 +193,6 @@ func (r *Run) Close(ctx context.Context) error {
 		err = e
 	}
 	return err
-}
-
-// signalled takes what the store says about the task.
-func (r *Run) signalled(s Signal) {
-	if s.CancelRequested {
-		r.cancel(&CancelRequested{Reason: s.CancelReason})
-	}
 }
 
 // supersede ends the run because its task was given to another worker.
@@ -233,6 +210,3 @@ type CancelRequested struct{ Reason string }
 
 // Error gives the reason.
 func (c *CancelRequested) Error() string { return "cancellation requested: " + c.Reason }
-
-// ErrSuspensionExpired is returned by Run.Suspend when nobody answered in time.
-var ErrSuspensionExpired = NewError(CodeInvalidTaskState, "the suspension expired")

@@ -90,7 +90,7 @@ func TestEmit(t *testing.T) {
 	}
 	for _, err := range []error{
 		run.Emit(ctx, engine.Message{}), run.EmitRaw(ctx, engine.TypeFailed, json.RawMessage(`{"code":"c","message":"m","retryable":true}`)),
-		run.Progress(ctx, 1, ""), run.Suspend(ctx, engine.Suspended{Kind: engine.SystemPaused, AllowedActions: []string{"a"}}),
+		run.Progress(ctx, 1, ""), suspend(run, engine.Suspended{Kind: engine.SystemPaused, AllowedActions: []string{"a"}}),
 	} {
 		wantCode(t, err, engine.CodeTaskAlreadyTerminal)
 	}
@@ -633,7 +633,7 @@ func TestCancellationReachesTheRun(t *testing.T) {
 		if got := cause(run); got != "first" {
 			t.Errorf("%s", got)
 		}
-		if err := run.Suspend(ctx, engine.Suspended{Kind: engine.SystemPaused, ReasonCode: "r", AllowedActions: []string{"a"}}); err == nil || len(w.events(t, task.ID)) != 0 {
+		if err := suspend(run, engine.Suspended{Kind: engine.SystemPaused, ReasonCode: "r", AllowedActions: []string{"a"}}); err == nil || len(w.events(t, task.ID)) != 0 {
 			t.Errorf("suspended a cancelled run: %v", err)
 		}
 		run.Close(ctx)
@@ -680,49 +680,6 @@ func TestCancellationReachesTheRun(t *testing.T) {
 	})
 }
 
-func TestSuspend(t *testing.T) {
-	inBubble(t, func(t *testing.T, w *world) {
-		ctx := context.Background()
-		ask := engine.Suspended{Kind: engine.UserActionRequired, ReasonCode: "r", AllowedActions: []string{"yes"}}
-		task := w.task(t)
-		run := w.open(t, task)
-		start := time.Now()
-		at := start.Add(time.Hour)
-		ask.ExpiresAt = &at
-		if err := run.Suspend(ctx, ask); err != engine.ErrSuspensionExpired { //nolint:errorlint // the very value
-			t.Errorf("%v", err)
-		}
-		if took := time.Since(start); took != time.Hour {
-			t.Errorf("expired after %v", took)
-		}
-		open, _ := w.store.Store.Get(ctx, task.ID, engine.Fresh)
-		if len(open.Suspensions) != 1 || len(open.Suspensions[0].SuspendID) < 20 || strings.Trim(open.Suspensions[0].SuspendID, "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567") != "" {
-			t.Errorf("%+v", open.Suspensions)
-		}
-		past := start
-		ask.ExpiresAt = &past
-		if err := run.Suspend(ctx, ask); !errors.Is(err, engine.ErrSuspensionExpired) {
-			t.Errorf("%v", err)
-		}
-		ask.ExpiresAt = nil
-		short, cancel := context.WithTimeout(ctx, time.Minute)
-		defer cancel()
-		if err := run.Suspend(short, ask); !errors.Is(err, context.DeadlineExceeded) {
-			t.Errorf("%v", err)
-		}
-		time.AfterFunc(time.Second, func() { w.Cancel(ctx, alice, task.ID, "stop") })
-		var cancelled *engine.CancelRequested
-		if err := run.Suspend(ctx, ask); !errors.As(err, &cancelled) {
-			t.Errorf("%v", err)
-		}
-		ask.Kind = ""
-		if got := field(t, w.open(t, w.task(t)).Suspend(ctx, ask)); got != "kind" {
-			t.Errorf("names %q", got)
-		}
-		run.Close(ctx)
-	})
-}
-
 func TestEmitContext(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		ctx := context.Background()
@@ -764,7 +721,7 @@ func TestOpenRetries(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer eng.Hub().Close(context.Background())
+		defer eng.Shutdown(context.Background()) // closes the store, too
 		start := time.Now()
 		run, err := eng.Emitter().Open(context.Background(), task)
 		if err != nil || time.Since(start) < time.Minute {

@@ -135,10 +135,11 @@ func runStall(ctx context.Context, _ *engine.Run, _ struct{}) (any, error) {
 // runAsk waits for an answer that never comes.
 func runAsk(ctx context.Context, run *engine.Run, _ struct{}) (any, error) {
 	until := time.Now().Add(time.Hour).In(time.FixedZone("", 3600))
-	return nil, run.Suspend(ctx, engine.Suspended{
+	_, err := run.Suspend(ctx, engine.Suspended{
 		SuspendID: "s-1", Kind: engine.UserActionRequired, ReasonCode: "approval",
 		AllowedActions: []string{"approve"}, ExpiresAt: &until, Interaction: json.RawMessage(`{"q":"<ok>?"}`),
 	})
+	return nil, err
 }
 
 // reply is an answer that has been read to its end.

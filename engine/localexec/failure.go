@@ -9,7 +9,7 @@ import (
 // The codes of TASK_FAILED that this package chooses itself.
 const (
 	CodeExecutionFailed    = "TASK_EXECUTION_FAILED"
-	CodeSuspensionExpired  = "SUSPENSION_EXPIRED"
+	CodeSuspensionExpired  = string(engine.CodeSuspensionExpired)
 	CodeHandlerPanic       = "HANDLER_PANIC"
 	CodeExecutorShutdown   = "EXECUTOR_SHUTDOWN"
 	CodeTimeout            = "TASK_TIMEOUT"
@@ -59,9 +59,6 @@ func failed(err error) (p engine.Failed, known bool) {
 	var coded *engine.Error
 	if !errors.As(err, &coded) {
 		return engine.Failed{Code: CodeExecutionFailed, Message: "the task failed"}, false
-	}
-	if coded == engine.ErrSuspensionExpired {
-		return engine.Failed{Code: CodeSuspensionExpired, Message: "nobody answered in time"}, true
 	}
 	return engine.Failed{Code: string(coded.Code), Message: coded.Message, Retryable: passing(coded.Code)}, true
 }

@@ -113,7 +113,7 @@ func TestOutcomes(t *testing.T) {
 		"an expired suspension": {
 			fn: func(ctx context.Context, run *engine.Run) (any, error) {
 				at := time.Now().Add(30 * time.Second)
-				err := run.Suspend(ctx, engine.Suspended{
+				_, err := run.Suspend(ctx, engine.Suspended{
 					SuspendID: "s", Kind: engine.UserActionRequired, ReasonCode: "R", AllowedActions: []string{"ok"}, ExpiresAt: &at,
 				})
 				return nil, fmt.Errorf("asking: %w", err)

@@ -148,6 +148,14 @@ func (in approvalInput) Validate() error {
 	return check(atMost("question", in.Question, maxText), within("expiresInMs", *in.ExpiresInMs, 1, maxExpiryMillis))
 }
 
+type approvalResult struct {
+	Decision string          `json:"decision"`
+	Payload  json.RawMessage `json:"payload"`
+}
+
+// approval does nothing before it asks and nothing that may not be done twice
+// after it, so it can be run again from its beginning, by another host if need
+// be: Suspend then finds the question, or its answer.
 func approval(ctx context.Context, run *engine.Run, in approvalInput) (any, error) {
 	question := in.Question
 	if question == "" {
@@ -168,7 +176,11 @@ func approval(ctx context.Context, run *engine.Run, in approvalInput) (any, erro
 		suspended.ExpiresAt = &at
 	}
 	// Expired, it fails the task with SUSPENSION_EXPIRED.
-	return nil, run.Suspend(ctx, suspended)
+	answer, err := run.Suspend(ctx, suspended)
+	if err != nil {
+		return nil, err
+	}
+	return approvalResult{Decision: answer.ActionType, Payload: answer.Payload}, nil
 }
 
 // fail

@@ -1,0 +1,131 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+)
+
+// Resumer is the power of a TaskExecutor to take the answer to a suspension.
+// New looks for it once. Runs that wait in Run.Suspend take their answer by
+// themselves, on whatever node they are; this is for everything else.
+type Resumer interface {
+	// Resume hands over the answer to a suspension of task. After nil it counts
+	// as handed over: the executor, or the system behind it, keeps it. After an
+	// error it is offered again, with growing pauses, here or on another node;
+	// so the same answer may come more than once. ErrHandOffPending is the
+	// error that means no fault. ctx ends after some seconds.
+	Resume(ctx context.Context, task Task, s Suspension, a Action) error
+}
+
+// ErrHandOffPending is what Resume returns if a run has or will have the answer
+// (Run.Suspend confirms it), or another node must take it.
+var ErrHandOffPending = errors.New("engine: the answer waits for a run of its task")
+
+const (
+	// resumeTimeout bounds one hand-off.
+	resumeTimeout = 5 * time.Second
+	// maxHandOffs is how many hand-offs of one engine are under way at once.
+	// What is beyond it comes again.
+	maxHandOffs = 64
+)
+
+// handOffs gives answers to whoever goes on with them.
+type handOffs struct {
+	emitter *Emitter
+	resumer Resumer // nil if the executor is none
+	logger  *slog.Logger
+	drained context.Context
+
+	// life ends what is under way at a shutdown; work counts it.
+	life context.Context
+	end  context.CancelFunc
+	work gate
+
+	mu   sync.Mutex
+	busy map[[2]string]struct{}
+}
+
+func newHandOffs(m *Emitter, x TaskExecutor, logger *slog.Logger, drained context.Context) *handOffs {
+	h := &handOffs{emitter: m, logger: logger, drained: drained, busy: map[[2]string]struct{}{}}
+	h.resumer, _ = x.(Resumer)
+	h.life, h.end = context.WithCancel(context.Background())
+	return h
+}
+
+// start hands s, which has an Answer, over in the background. Whatever goes
+// wrong, the reconciler comes back to it.
+func (h *handOffs) start(taskID string, s Suspension) {
+	key, ok := h.begin(taskID, s)
+	if !ok {
+		return
+	}
+	go func() {
+		defer h.finish(key)
+		_, _ = h.give(h.life, taskID, s)
+	}()
+}
+
+// do is start, and waits.
+func (h *handOffs) do(ctx context.Context, taskID string, s Suspension) (done bool, err error) {
+	key, ok := h.begin(taskID, s)
+	if !ok {
+		return false, nil
+	}
+	defer h.finish(key)
+	return h.give(ctx, taskID, s)
+}
+
+// begin is false if there is no need, no room, or no time left.
+func (h *handOffs) begin(taskID string, s Suspension) (key [2]string, ok bool) {
+	key = [2]string{taskID, s.SuspendID}
+	if h.emitter.waited(taskID, s.SuspendID) {
+		return key, false // it takes it by itself
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if _, busy := h.busy[key]; busy || len(h.busy) >= maxHandOffs || !h.work.enter() {
+		return key, false
+	}
+	h.busy[key] = struct{}{}
+	return key, true
+}
+
+func (h *handOffs) finish(key [2]string) {
+	h.mu.Lock()
+	delete(h.busy, key)
+	h.mu.Unlock()
+	h.work.leave()
+}
+
+// give offers the answer once.
+func (h *handOffs) give(ctx context.Context, taskID string, s Suspension) (done bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, resumeTimeout)
+	defer cancel()
+	task, err := h.emitter.store.Get(ctx, taskID, Fresh)
+	if err != nil || task.Terminal != nil || task.Status.Terminal() {
+		return false, err
+	}
+	err = ErrHandOffPending
+	if h.resumer != nil && h.drained.Err() == nil {
+		err = h.resumer.Resume(ctx, task, s, *s.Answer)
+	}
+	run := h.emitter.runOf(taskID)
+	switch {
+	case err == nil:
+		err = h.emitter.actions.HandedOver(ctx, taskID, s.SuspendID, 0)
+	case errors.Is(err, ErrHandOffPending) && run != nil && !h.emitter.waited(taskID, s.SuspendID):
+		// The run is alive and does not wait, or not yet; what it asks for
+		// later, it finds.
+		err = run.confirm(ctx, s.SuspendID)
+	case errors.Is(err, ErrHandOffPending):
+		return false, nil
+	}
+	if err != nil {
+		h.logger.WarnContext(ctx, "an answer could not be handed over; it will be offered again",
+			"taskId", taskID, "suspendId", s.SuspendID, "error", err)
+	}
+	return err == nil, err
+}
