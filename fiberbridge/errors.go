@@ -5,11 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"log/slog"
-	"maps"
 	"math/rand/v2"
-	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/gofiber/fiber/v2"
@@ -56,47 +53,6 @@ func passing(status int) bool {
 
 // errNotFound is what a task that is unknown, or another's, is answered with.
 var errNotFound = engine.NewError(engine.CodeTaskNotFound, "there is no such task")
-
-// authenticate asks the host who the request comes from. An empty subject or
-// an expiry that has passed is AUTHENTICATION_ERROR.
-//
-// The result holds nothing of the request: the host may well have taken a
-// subject from c.Get or c.Params, whose memory fasthttp uses again.
-func (b *Bridge) authenticate(c *fiber.Ctx) (engine.AuthContext, error) {
-	auth, err := b.cfg.Auth(c)
-	if err != nil {
-		var e *engine.Error
-		if errors.As(err, &e) {
-			return engine.AuthContext{}, e
-		}
-		b.cfg.Logger.InfoContext(c.UserContext(), "authentication failed", slog.Any("error", err))
-		return engine.AuthContext{}, engine.NewError(engine.CodeAuthentication, "authentication is required")
-	}
-	if auth.Subject == "" {
-		return engine.AuthContext{}, engine.NewError(engine.CodeAuthentication, "authentication is required")
-	}
-	if !auth.ExpiresAt.IsZero() && !time.Now().Before(auth.ExpiresAt) {
-		return engine.AuthContext{}, engine.NewError(engine.CodeAuthentication, "the credentials have expired")
-	}
-	return detach(auth), nil
-}
-
-// detach returns a deep copy.
-func detach(auth engine.AuthContext) engine.AuthContext {
-	auth.Subject = strings.Clone(auth.Subject)
-	auth.AppID = strings.Clone(auth.AppID)
-	auth.Scopes = slices.Clone(auth.Scopes)
-	for i, s := range auth.Scopes {
-		auth.Scopes[i] = strings.Clone(s)
-	}
-	attributes := maps.Clone(auth.Attributes)
-	clear(attributes)
-	for k, v := range auth.Attributes {
-		attributes[strings.Clone(k)] = strings.Clone(v)
-	}
-	auth.Attributes = attributes
-	return auth
-}
 
 // envelope is the body of every refusal.
 type envelope struct {

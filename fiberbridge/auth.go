@@ -1,0 +1,111 @@
+package fiberbridge
+
+import (
+	"errors"
+	"log/slog"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/gofiber/fiber/v2"
+
+	"github.com/taskbridge/taskbridge-fiber/engine"
+)
+
+var (
+	errUnauthenticated = engine.NewError(engine.CodeAuthentication, "authentication is required")
+	errCredentialsOld  = engine.NewError(engine.CodeAuthentication, "the credentials have expired")
+	errCredentialsGone = engine.NewError(engine.CodeAuthentication, "the credentials have been revoked")
+)
+
+// authenticate asks the host who the request comes from. An empty subject, an
+// expiry that has passed and revoked credentials are AUTHENTICATION_ERROR.
+//
+// The result holds nothing of the request: the host may well have taken a
+// subject from c.Get or c.Params, whose memory fasthttp uses again.
+func (b *Bridge) authenticate(c *fiber.Ctx) (engine.AuthContext, error) {
+	auth, err := b.cfg.Auth(c)
+	if err != nil {
+		var e *engine.Error
+		if errors.As(err, &e) {
+			return engine.AuthContext{}, e
+		}
+		b.cfg.Logger.InfoContext(c.UserContext(), "authentication failed",
+			slog.String("error", withoutCredentials(c, err.Error())))
+		return engine.AuthContext{}, errUnauthenticated
+	}
+	switch {
+	case auth.Subject == "":
+		return engine.AuthContext{}, errUnauthenticated
+	case !auth.ExpiresAt.IsZero() && !b.streams.deadlines.wall().Before(auth.ExpiresAt.Round(0)):
+		return engine.AuthContext{}, errCredentialsOld
+	case b.eng.Revoked(&auth, "") == engine.StandingRevoked:
+		return engine.AuthContext{}, errCredentialsGone
+	}
+	return detach(auth), nil
+}
+
+// detach returns a deep copy.
+func detach(auth engine.AuthContext) engine.AuthContext {
+	auth.Subject = strings.Clone(auth.Subject)
+	auth.AppID = strings.Clone(auth.AppID)
+	auth.Scopes = slices.Clone(auth.Scopes)
+	for i, s := range auth.Scopes {
+		auth.Scopes[i] = strings.Clone(s)
+	}
+	attributes := maps.Clone(auth.Attributes)
+	clear(attributes)
+	for k, v := range auth.Attributes {
+		attributes[strings.Clone(k)] = strings.Clone(v)
+	}
+	auth.Attributes = attributes
+	return auth
+}
+
+// shortestSecret is the length from which a word that is also in a request's
+// credentials is kept out of the log. Words of the language are shorter, mostly.
+const shortestSecret = 4
+
+// redacted stands for what was kept out.
+const redacted = "[redacted]"
+
+// withoutCredentials is a host's error text without what it repeats of the
+// request's credentials: token libraries like to quote what they could not read.
+// Any word that the Authorization header, a cookie or the query holds as well
+// is taken out, in full or in part.
+func withoutCredentials(c *fiber.Ctx, text string) string {
+	scheme, rest, _ := strings.Cut(c.Get(fiber.HeaderAuthorization), " ")
+	if rest == "" { // no scheme, a bare token
+		rest = scheme
+	}
+	given := rest + "\n" + c.Get(fiber.HeaderCookie) + "\n" +
+		string(c.Request().URI().QueryString()) + "\n" + c.Context().QueryArgs().String()
+	c.Context().QueryArgs().VisitAll(func(_, value []byte) { given += "\n" + string(value) })
+
+	var out strings.Builder
+	for len(text) > 0 {
+		end := strings.IndexFunc(text, func(r rune) bool { return !inToken(r) })
+		if end < 0 {
+			end = len(text)
+		}
+		if word := text[:end]; len(word) >= shortestSecret && strings.Contains(given, word) {
+			out.WriteString(redacted)
+		} else {
+			out.WriteString(word)
+		}
+		text = text[end:]
+		next := strings.IndexFunc(text, inToken)
+		if next < 0 {
+			next = len(text)
+		}
+		out.WriteString(text[:next])
+		text = text[next:]
+	}
+	return out.String()
+}
+
+// inToken reports whether r may be part of a token: what RFC 6750 and RFC 6265
+// allow, less the punctuation that sentences are made with.
+func inToken(r rune) bool {
+	return r > 0x7f || r >= '0' && r <= '9' || r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || strings.ContainsRune("-_~+/=%", r)
+}
