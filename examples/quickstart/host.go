@@ -26,6 +26,10 @@ const bodyLimit = 40 << 20
 // a timer or a person, and a waiting one costs a goroutine.
 const workers = 10_000
 
+// perSubject is no bound: callers here name whatever subject they like, so that
+// limits by subject would be in the way and keep nobody out.
+const perSubject = 1 << 30
+
 // lease is how long a host on Redis may be silent before another one ends its
 // tasks; the library's default, which is too long for a test.
 var lease engine.LeaseConfig
@@ -52,6 +56,7 @@ func newHost(s settings, logger *slog.Logger) (*host, error) {
 		Ownership: engine.OwnerOnly(),
 		Delivery:  fanout.Config{FlushInterval: s.flush},
 		Lease:     lease,
+		Creates:   engine.CreateRate{PerSecond: -1},
 		Logger:    logger,
 	})
 	if err != nil {
@@ -66,8 +71,11 @@ func newHost(s settings, logger *slog.Logger) (*host, error) {
 			PongTimeout:      s.pongTimeout,
 			SubscribeTimeout: s.subscribeTimeout,
 		},
-		Streams: fiberbridge.StreamsConfig{Max: s.maxStreams, WriteTimeout: s.writeTimeout},
-		Logger:  logger,
+		Streams: fiberbridge.StreamsConfig{
+			Max: s.maxStreams, WriteTimeout: s.writeTimeout,
+			MaxPerSubject: perSubject, MaxPollsPerSubject: perSubject,
+		},
+		Logger: logger,
 	})
 	if err != nil {
 		return nil, err
@@ -77,7 +85,9 @@ func newHost(s settings, logger *slog.Logger) (*host, error) {
 		AppName:               "TaskBridge demo",
 		BodyLimit:             bodyLimit,
 		DisableStartupMessage: true,
-		// The bridge reads forms itself, and keeps the order of all files.
+		// Uploads pass through without being held, and the bridge reads forms
+		// itself and keeps the order of all files.
+		StreamRequestBody:            true,
 		DisablePreParseMultipartForm: true,
 		ErrorHandler:                 bridge.ErrorHandler(nil),
 	})
