@@ -40,6 +40,8 @@ type Config struct {
 	Delivery fanout.Config
 	// Revocations bounds what Revoke stores.
 	Revocations RevocationConfig
+	// Creates bounds how fast one subject creates.
+	Creates CreateRate
 
 	// Readiness lists the host's own probes beside those that Store and
 	// Executor bring.

@@ -53,7 +53,8 @@ const handOverTimeout = 15 * time.Second
 // Errors: REQUEST_VALIDATION_ERROR with fields; INVALID_REQUEST from the
 // executor; TASK_OWNERSHIP_ERROR; IDEMPOTENCY_CONFLICT if the same
 // ClientRequestID came with another request; UPLOAD_VALIDATION_ERROR for files
-// that cannot be kept; what the UploadPolicy says; TASK_SUBMISSION_ERROR, SERVER_DRAINING,
+// that cannot be kept; what the UploadPolicy says; RATE_LIMITED beyond
+// Config.Creates; TASK_SUBMISSION_ERROR, SERVER_DRAINING,
 // STORE_UNAVAILABLE. Only a hand-over that fails after the task was stored
 // leaves a task behind: it is FAILED and its log says so.
 //
@@ -89,6 +90,9 @@ func (e *Engine) Create(ctx context.Context, auth AuthContext, req CreateRequest
 	}
 	if CodeOf(err) != CodeTaskNotFound {
 		return CreateResult{}, storeError("look the request up", err)
+	}
+	if err := e.rate.take(task.Owner, time.Now()); err != nil {
+		return CreateResult{}, err
 	}
 	if !e.creates.enter() {
 		return CreateResult{}, NewError(CodeServerDraining, "the server is shutting down")

@@ -28,6 +28,8 @@ func (c Config) withDefaults() Config {
 	c.Limits = c.Limits.withDefaults()
 	c.Emit = c.Emit.withDefaults()
 	c.Lease.TTL = cmp.Or(c.Lease.TTL, 30*time.Second)
+	c.Creates.PerSecond = cmp.Or(c.Creates.PerSecond, 100)
+	c.Creates.Burst = cmp.Or(c.Creates.Burst, max(10*c.Creates.PerSecond, 1))
 	c.Revocations.TTL = cmp.Or(c.Revocations.TTL, 24*time.Hour)
 	c.Revocations.Max = cmp.Or(c.Revocations.Max, 10_000)
 	c.Logger = cmp.Or(c.Logger, slog.Default())
@@ -74,6 +76,7 @@ func (c Config) validate() error {
 		{"Emit.RollUp", int64(c.Emit.RollUp), 1, 0},
 		{"Emit.RollUpBytes", int64(c.Emit.RollUpBytes), 1, 0},
 		{"Emit.Retry", int64(c.Emit.Retry), 1, 0},
+		{"Creates.Burst", int64(c.Creates.Burst), 1, 0},
 		{"Revocations.TTL", int64(c.Revocations.TTL), int64(time.Second), 0},
 		{"Revocations.Max", int64(c.Revocations.Max), 1, 0},
 		{"Lease.TTL", int64(c.Lease.TTL), int64(minLeaseTTL), 0},

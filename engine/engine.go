@@ -16,6 +16,7 @@ type Engine struct {
 	hub     *fanout.Hub
 	emitter *Emitter
 	revoked revoked
+	rate    createRate
 
 	handOffs *handOffs
 
@@ -48,6 +49,7 @@ func New(cfg Config) (*Engine, error) {
 	e.drained, e.drain = context.WithCancel(context.Background())
 	e.life, e.endLife = context.WithCancel(context.Background())
 	e.emitter = newEmitter(cfg)
+	e.rate.CreateRate = cfg.Creates
 	e.handOffs = newHandOffs(e.emitter, cfg.Executor, cfg.Logger, e.drained)
 	var err error
 	if e.hub, err = fanout.New(cfg.Delivery, source{e}); err != nil {
