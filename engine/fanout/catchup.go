@@ -13,6 +13,10 @@ type catchUp struct {
 	// trip is the read that is waited for, nil when page is there.
 	trip *trip
 	page *Page
+	// unsaid says that the page begins behind a gap that is to be announced
+	// with its first entry. Until then the cursor stands before the gap: if the
+	// page is given up, the next one tells of all that has gone by then.
+	unsaid bool
 }
 
 // trip is one read of the loop, for all its outlets that want the same.
@@ -138,7 +142,7 @@ func (l *loop) landed(f *flight) {
 			continue
 		}
 		c.trip, c.page = nil, &f.page
-		l.announceGap(s, &f.page)
+		c.unsaid = f.page.Gap != nil
 		l.queue(o)
 	}
 	if stuck != nil {
@@ -154,17 +158,6 @@ func (l *loop) still(s *sub, f *flight) bool {
 		return false
 	}
 	return l.locate(s) == before || f.page.More
-}
-
-// announceGap tells of a gap and moves the cursor behind it.
-func (l *loop) announceGap(s *sub, page *Page) {
-	s.cursor = page.Position
-	if page.Gap == nil {
-		return
-	}
-	s.loose = true
-	o := s.outlet
-	l.write(o, o.class.cfg.Framing.AppendGap(nil, s.group.log.key, *page.Gap))
 }
 
 // pause has a trip made again after a while.

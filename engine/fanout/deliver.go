@@ -99,22 +99,31 @@ func (l *loop) ringSpan(s *sub) (span, whereabouts) {
 	return sp, inside
 }
 
-// pageSpan returns what the page in s's hand has for it.
+// pageSpan returns what the page in s's hand has for it: the gap before it, if
+// that was not announced yet, and entries.
 func (l *loop) pageSpan(s *sub, c *catchUp) (span, bool) {
-	page := c.page
-	taken := int(s.cursor.Ordinal - page.Position.Ordinal)
+	page, after := c.page, s.cursor
+	var gap []byte
+	if c.unsaid {
+		after = page.Position
+		gap = s.outlet.class.cfg.Framing.AppendGap([]byte{}, s.group.log.key, *page.Gap)
+	}
+	taken := int(after.Ordinal - page.Position.Ordinal)
 	if taken >= len(page.Entries) {
-		return span{}, false
+		return span{bytes: gap, end: after, full: true, gap: true}, c.unsaid
 	}
 	g := s.group
-	k := spanKey{log: g.log, page: page, framing: s.outlet.class.cfg.Framing, after: s.cursor}
-	if sp, ok := l.spans.get(&k, g.head); ok {
-		return sp, true
+	k := spanKey{log: g.log, page: page, framing: s.outlet.class.cfg.Framing, after: after}
+	sp, ok := l.spans.get(&k, g.head)
+	if !ok {
+		sp = l.frame(k.framing, g.log.key, page.Entries[taken:])
+		sp.full = true
+		if len(g.members) > 1 {
+			l.spans.put(k, sp, l.now)
+		}
 	}
-	sp := l.frame(k.framing, g.log.key, page.Entries[taken:])
-	sp.full = true
-	if len(g.members) > 1 {
-		l.spans.put(k, sp, l.now)
+	if c.unsaid {
+		sp.bytes, sp.gap = append(gap, sp.bytes...), true
 	}
 	return sp, true
 }
@@ -150,6 +159,11 @@ func (l *loop) next(s *sub) (span, whereabouts) {
 // advance moves the cursor over what is being written.
 func (s *sub) advance(sp *span) {
 	s.cursor, s.loose = sp.end, false
+	if sp.gap {
+		c := s.outlet.catch
+		c.unsaid = false
+		s.loose = sp.end == c.page.Position // the notice alone
+	}
 }
 
 // flush gives an outlet what lies between its cursors and the heads, in one

@@ -7,6 +7,7 @@ type span struct {
 	end   ID
 	over  bool // the final entry is in it
 	full  bool // bounded by FlushBytes or a page, not by the head
+	gap   bool // begins with the notice of a gap
 }
 
 type spanKey struct {
@@ -20,6 +21,11 @@ type spanKey struct {
 // spanCache keeps the spans that others may want as well, for about a second:
 // those that follow one log write the same, and those that reconnect together
 // often stand at the same cursor.
+//
+// Each loop has one of its own. Two loops frame the same span twice, which
+// takes 1 µs for a flush of 16 entries (BenchmarkFrame), where looking into a
+// cache that they share would take as many locks as there are writes, of 5 µs
+// and more each.
 type spanCache struct {
 	hot     span // the one used last
 	hotKey  spanKey

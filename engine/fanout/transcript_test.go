@@ -83,8 +83,8 @@ func (t *transcript) record(line string) error {
 		if !r.on {
 			return fmt.Errorf("gap without subscription")
 		}
-		// Of two gaps in a row the second begins where the first one led to.
-		led := r.loose && (g.After.Ordinal+1 == r.gap.First.Ordinal || r.gap.First == ID{} && g.After.Ordinal <= r.at.Ordinal)
+		// Two gaps in a row are one, unless nothing was there behind the first.
+		led := r.loose && r.gap.First == ID{} && g.After.Ordinal <= r.at.Ordinal
 		if g.After.Ordinal != r.at.Ordinal && !led {
 			return fmt.Errorf("gap after %v, cursor at %v", g.After, r.at)
 		}
