@@ -40,9 +40,10 @@ type Config struct {
 	// RecordTTL is how long the record, with the terminal event in it, is kept
 	// after the log. Defaults to 24h.
 	RecordTTL time.Duration
-	// MaxOpenAge ends tasks that nobody ends: this long after its creation, or
-	// when the last of its open suspensions expires if that is later, a task
-	// gets a TASK_FAILED with code TASK_EXPIRED, retryable. Defaults to 7 days.
+	// MaxOpenAge ends tasks that nobody ends: this long after its creation or
+	// the last answer to one of its suspensions, or when the last of its open
+	// ones expires if that is later, a task gets a TASK_FAILED with code
+	// TASK_EXPIRED, retryable. Defaults to 7 days.
 	MaxOpenAge time.Duration
 	// CleanupInterval is about how often the due index is worked off, by
 	// whichever node comes first. Defaults to 1h.
