@@ -15,7 +15,7 @@ import (
 // safe for concurrent use.
 //
 // Mount and MountHealth register everything. Hosts that compose routes by hand
-// use the handlers on their own: Create, Snapshot, Poll, Cancel, SSE,
+// use the handlers on their own: Create, Snapshot, Poll, Cancel, Action, SSE,
 // WebSocket, OpenAPI, Health and Ready. Those of one task find it in the route
 // parameter "taskId".
 type Bridge struct {
@@ -104,7 +104,7 @@ func (b *Bridge) register(router fiber.Router, routes []route) (err error) {
 	}()
 	for _, r := range routes {
 		router.Add(r.method, r.path, r.handler)
-		if r.method == fiber.MethodGet && r.field != "WebSocket" {
+		if r.method == fiber.MethodGet {
 			router.Add(fiber.MethodHead, r.path, r.handler)
 		}
 	}

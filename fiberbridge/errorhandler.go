@@ -153,7 +153,7 @@ var ownHandlers = sync.OnceValue(func() map[uintptr]bool {
 	var b *Bridge
 	handlers := map[uintptr]bool{}
 	for _, h := range []fiber.Handler{
-		b.Create, b.Snapshot, b.Poll, b.Cancel, b.SSE, b.WebSocket, b.OpenAPI, b.Health, b.Ready,
+		b.Create, b.Snapshot, b.Poll, b.Cancel, b.Action, b.SSE, b.WebSocket, b.OpenAPI, b.Health, b.Ready,
 		b.guardedSSE, b.guardedWebSocket,
 	} {
 		handlers[reflect.ValueOf(h).Pointer()] = true

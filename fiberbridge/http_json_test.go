@@ -191,3 +191,53 @@ func FuzzParseCreate(f *testing.F) {
 		}
 	})
 }
+
+func TestParseAction(t *testing.T) {
+	for body, want := range map[string]struct {
+		code   engine.Code
+		fields string
+	}{
+		`{"clientActionId":"a","suspendId":"s","actionType":"t"}`:                                     {"", ""},
+		` {"payload":{"a":[1]},"metadata":{},"actionType":"t","suspendId":"s","clientActionId":"ä"} `: {"", ""},
+		`{"clientActionId":"a","suspendId":"s","actionType":"t","actionType":"u"}`:                    {engine.CodeInvalidRequest, ""},
+		`{"clientActionId":"a"`: {engine.CodeInvalidRequest, ""},
+		`null`:                  {engine.CodeRequestValidation, ""},
+		`{}`:                    {engine.CodeRequestValidation, "clientActionId suspendId actionType"},
+		`{"clientActionId":"","suspendId":7,"actionType":null,"payload":"{}","metadata":1,"x":1}`: {
+			engine.CodeRequestValidation, "clientActionId suspendId actionType payload metadata x"},
+	} {
+		req, err := parseAction([]byte(body))
+		if engine.CodeOf(err) != want.code || strings.Join(fieldsOf(err), " ") != want.fields {
+			t.Errorf("%s: %v %q", body, err, fieldsOf(err))
+		}
+		if err == nil && (req.SuspendID != "s" || req.ActionType != "t") {
+			t.Errorf("%s: %+v", body, req)
+		}
+	}
+}
+
+func FuzzParseAction(f *testing.F) {
+	f.Add([]byte(`{"clientActionId":"a","suspendId":"s","actionType":"t","payload":{"a":1},"metadata":{}}`))
+	f.Add([]byte(`{"clientActionId":"\ud83d\ude00","suspendId":1}`))
+	f.Fuzz(func(t *testing.T, doc []byte) {
+		kept := string(doc)
+		req, err := parseAction(doc)
+		if err != nil {
+			if s := httpStatus(engine.CodeOf(err)); s != 400 && s != 422 {
+				t.Fatalf("%q: %v", doc, err)
+			}
+			return
+		}
+		clear(doc)
+		for _, s := range []string{req.ClientActionID, req.SuspendID, req.ActionType} {
+			if n := utf8.RuneCountInString(s); !utf8.ValidString(s) || n < 1 || n > 255 {
+				t.Fatalf("took %q of %q", s, kept)
+			}
+		}
+		for _, o := range []json.RawMessage{req.Payload, req.Metadata} {
+			if o != nil && (!json.Valid(o) || o[0] != '{') {
+				t.Fatalf("took %q of %q", o, kept)
+			}
+		}
+	})
+}

@@ -298,6 +298,7 @@ func TestForeignLooksMissing(t *testing.T) {
 	for _, route := range []struct{ method, path, body string }{
 		{"GET", "", ""}, {"GET", "/events", ""}, {"GET", "/events?afterEventId=5&waitTimeoutMs=1000", ""}, {"GET", "/events/stream", ""},
 		{"POST", "/cancel", ""}, {"POST", "/cancel", `{"reason":"x"}`}, {"HEAD", "", ""},
+		{"POST", "/actions", `{"clientActionId":"a","suspendId":"s-1","actionType":"approve"}`},
 	} {
 		want := ""
 		for _, id := range []string{foreign, strings.Repeat("x", len(foreign)), "short", "UPPER" + foreign, "a%0d%0aX:%20y", strings.Repeat("a", 65), "%ff%fe"} {
@@ -318,6 +319,9 @@ func TestForeignLooksMissing(t *testing.T) {
 			t.Error(r)
 		}
 		if r := h.as(t, "bob", "POST", "/tasks/"+id+"/cancel", "{"); r.status != 400 {
+			t.Error(r)
+		}
+		if r := h.as(t, "bob", "POST", "/tasks/"+id+"/actions", "{}"); r.status != 422 {
 			t.Error(r)
 		}
 	}

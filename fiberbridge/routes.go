@@ -40,6 +40,7 @@ func (b *Bridge) taskRoutes() []route {
 		{"Poll", r.Poll, fiber.MethodGet, true, b.Poll},
 		{"SSE", r.SSE, fiber.MethodGet, true, b.guardedSSE},
 		{"Cancel", r.Cancel, fiber.MethodPost, true, b.Cancel},
+		{"Action", r.Action, fiber.MethodPost, true, b.Action},
 	})
 }
 

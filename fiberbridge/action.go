@@ -1,0 +1,108 @@
+package fiberbridge
+
+import (
+	"bytes"
+	"context"
+	"errors"
+
+	"github.com/gofiber/fiber/v2"
+
+	"github.com/taskbridge/taskbridge-fiber/engine"
+)
+
+// acted is the answer to an action request.
+type acted struct {
+	TaskID         string              `json:"taskId"`
+	SuspendID      string              `json:"suspendId"`
+	ClientActionID string              `json:"clientActionId"`
+	Status         engine.ActionStatus `json:"status"`
+}
+
+// Action is the handler of Routes.Action.
+func (b *Bridge) Action(c *fiber.Ctx) error { return b.answer(c, b.action) }
+
+func (b *Bridge) action(ctx context.Context, c *fiber.Ctx, auth engine.AuthContext) error {
+	id, err := taskID(c)
+	if err != nil {
+		return err
+	}
+	media, params, err := contentType(c)
+	if err != nil {
+		return err
+	}
+	if !isJSON(media, params) {
+		return engine.NewError(engine.CodeInvalidRequest, "the Content-Type is not application/json")
+	}
+	body, err := readBody(c)
+	if err != nil {
+		return err
+	}
+	req, err := parseAction(body)
+	if err != nil {
+		return err
+	}
+	req.TaskID = id
+	res, err := b.eng.Act(ctx, auth, req)
+	if err != nil {
+		if e, ok := err.(*engine.Error); ok && e == engine.ErrUnknownSuspension { //nolint:errorlint // the very error: its code is every missing task's
+			return b.refuse(c, fiber.StatusNotFound, e)
+		}
+		return err
+	}
+	status := fiber.StatusAccepted
+	if res.Status == engine.ActionStatusDeduplicated {
+		status = fiber.StatusOK
+	}
+	return sendJSON(c, status, acted{res.TaskID, res.SuspendID, res.ClientActionID, res.Status})
+}
+
+// parseAction holds doc to the schema of an action request and lists everything
+// that is wrong. The result keeps nothing of doc.
+func parseAction(doc []byte) (engine.ActionRequest, error) {
+	var req engine.ActionRequest
+	members, err := objectMembers(doc)
+	if errors.Is(err, errNotObject) {
+		return req, fieldErrors{{Field: "", Message: err.Error()}}.err(engine.CodeRequestValidation)
+	}
+	if err != nil {
+		return req, err
+	}
+	var wrong fieldErrors
+	given := map[string]bool{}
+	for _, m := range members {
+		given[m.name] = true
+		switch m.name {
+		case fieldClientActionID:
+			req.ClientActionID = requiredText(&wrong, m)
+		case fieldSuspendID:
+			req.SuspendID = requiredText(&wrong, m)
+		case fieldActionType:
+			req.ActionType = requiredText(&wrong, m)
+		case fieldPayload, fieldMetadata:
+			switch {
+			case m.value[0] != '{':
+				wrong.add(m.name, "is not an object")
+			case m.name == fieldPayload:
+				req.Payload = bytes.Clone(m.value)
+			default:
+				req.Metadata = bytes.Clone(m.value)
+			}
+		default:
+			wrong.add(m.name, "is not a field of this request")
+		}
+	}
+	for _, field := range []string{fieldClientActionID, fieldSuspendID, fieldActionType} {
+		if !given[field] {
+			wrong.add(field, "is required")
+		}
+	}
+	return req, wrong.err(engine.CodeRequestValidation)
+}
+
+// The names of an action request's members.
+const (
+	fieldClientActionID = "clientActionId"
+	fieldSuspendID      = "suspendId"
+	fieldActionType     = "actionType"
+	fieldPayload        = "payload"
+)
