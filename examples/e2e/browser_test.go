@@ -182,7 +182,7 @@ const readView = `(() => {
   const text = (id) => document.getElementById(id)?.hidden ? "" : document.getElementById(id)?.textContent ?? "";
   return {
     Status: document.getElementById("status")?.dataset.status ?? "", Connection: document.getElementById("connection")?.dataset.state ?? "",
-    Warning: text("warning"), Outcome: text("outcome"), Text: text("text"), Question: text("question"), Stage: text("stage"), TaskID: text("task-id"),
+    Warning: text("warning"), Outcome: text("outcome"), Text: text("text"), Question: text("questions"), Stage: text("stage"), TaskID: text("task-id"),
     Progress: document.getElementById("progress")?.value ?? 0,
     Events: +text("count-events"), Reconnects: +text("count-reconnects"), Repeats: +text("count-repeats"), Gaps: +text("count-gaps"),
     Rows: Array.from(document.querySelectorAll("#log li"), (li) => ({Type: li.children[0].textContent, ID: li.children[1].textContent, What: li.children[2].textContent})),

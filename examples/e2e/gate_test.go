@@ -19,6 +19,8 @@ type gate struct {
 	url string
 
 	mu       sync.Mutex
+	shut     bool
+	lose     string // the next answer on a path with this end gets lost
 	conns    map[net.Conn]struct{}
 	answered []exchange
 }
@@ -72,9 +74,21 @@ func startGate(t *testing.T, target string) *gate {
 	return g
 }
 
+// loseNext cuts the browser's connections instead of giving it the next answer
+// on a path with this end.
+func (g *gate) loseNext(pathEnd string) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.lose = pathEnd
+}
+
 func (g *gate) note(response *http.Response) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	if g.lose != "" && strings.HasSuffix(response.Request.URL.Path, g.lose) {
+		g.lose = ""
+		defer g.cut()
+	}
 	g.answered = append(g.answered, exchange{
 		path:        response.Request.URL.Path,
 		origin:      response.Request.Header.Get("Origin"),
@@ -97,10 +111,29 @@ func (g *gate) exchanges(pathEnd string) []exchange {
 	return found
 }
 
+// shutDown severs, and takes no connection until open is called.
+func (g *gate) shutDown() {
+	g.mu.Lock()
+	g.shut = true
+	g.mu.Unlock()
+	g.sever()
+}
+
+func (g *gate) open() {
+	g.mu.Lock()
+	g.shut = false
+	g.mu.Unlock()
+}
+
 // sever resets every connection of the browser's side.
 func (g *gate) sever() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	g.cut()
+}
+
+// cut is called with the lock held.
+func (g *gate) cut() {
 	for conn := range g.conns {
 		if tcp, ok := conn.(*net.TCPConn); ok {
 			_ = tcp.SetLinger(0)
@@ -116,11 +149,20 @@ type gateListener struct {
 }
 
 func (l gateListener) Accept() (net.Conn, error) {
-	conn, err := l.Listener.Accept()
-	if err == nil {
+	for {
+		conn, err := l.Listener.Accept()
+		if err != nil {
+			return nil, err
+		}
 		l.gate.mu.Lock()
-		l.gate.conns[conn] = struct{}{}
+		shut := l.gate.shut
+		if !shut {
+			l.gate.conns[conn] = struct{}{}
+		}
 		l.gate.mu.Unlock()
+		if !shut {
+			return conn, nil
+		}
+		_ = conn.Close()
 	}
-	return conn, err
 }

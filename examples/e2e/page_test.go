@@ -88,36 +88,6 @@ func TestCancel(t *testing.T) {
 	}
 }
 
-func TestApprovalShowsItsQuestionAndExpires(t *testing.T) {
-	t.Parallel()
-	host := startHost(t)
-	p := openTab(t, host.url)
-	p.start("websocket", "approval", map[string]any{"question": "Launch the rocket?", "expiresInMs": 2000})
-	p.waitStatus("WAITING")
-	if v := p.view(); !strings.Contains(v.Question, "Launch the rocket?") || !strings.Contains(v.Question, "expires at") ||
-		!strings.Contains(v.Question, "approve or reject") {
-		t.Errorf("question %q", v.Question)
-	}
-	p.waitStatus("FAILED")
-	if v := p.wholeLog(3); !strings.Contains(v.Outcome, "SUSPENSION_EXPIRED") || v.Question != "" {
-		t.Errorf("outcome %q, question %q", v.Outcome, v.Question)
-	}
-}
-
-func TestApprovalCanBeCancelled(t *testing.T) {
-	t.Parallel()
-	host := startHost(t)
-	p := openTab(t, host.url)
-	p.start("sse", "approval", map[string]any{"question": "Wait for ever?", "expiresInMs": ""})
-	p.waitStatus("WAITING")
-	if v := p.view(); !strings.Contains(v.Question, "never expires") {
-		t.Errorf("question %q", v.Question)
-	}
-	p.press("cancel")
-	p.waitStatus("CANCELLED")
-	p.wholeLog(3)
-}
-
 func TestRefusalsAreShown(t *testing.T) {
 	t.Parallel()
 	host := startHost(t)

@@ -36,6 +36,18 @@ export class Refusal extends Error {
   }
 }
 
+// The clocks of browser and server may differ by more than a question waits.
+let skewMs = 0;
+
+// serverNow is the server's time, as far as its Date header tells: to a second.
+export const serverNow = () => Date.now() + skewMs;
+
+function setClock(response) {
+  const skew = Date.parse(response.headers.get("Date")) - Date.now();
+  // The header has whole seconds; less than that is no difference.
+  if (Number.isFinite(skew)) skewMs = Math.abs(skew) < 1500 ? 0 : skew;
+}
+
 async function call(subject, method, path, { body, parameters, signal } = {}) {
   const response = await fetch(`${TASKS}${path}?${query(subject, parameters)}`, {
     method,
@@ -44,6 +56,7 @@ async function call(subject, method, path, { body, parameters, signal } = {}) {
     signal,
     cache: "no-store",
   });
+  setClock(response);
   const text = await response.text();
   let parsed = null;
   try {
@@ -74,6 +87,9 @@ export async function create(subject, taskType, input) {
 export const snapshot = (subject, taskId) => call(subject, "GET", `/${taskId}`);
 
 export const cancel = (subject, taskId) => call(subject, "POST", `/${taskId}/cancel`, { body: { reason: "cancelled on the demo page" } });
+
+// answer may be repeated without harm, thanks to its clientActionId.
+export const answer = (subject, taskId, action) => call(subject, "POST", `/${taskId}/actions`, { body: action });
 
 export const poll = (subject, taskId, afterEventId, waitTimeoutMs, signal) =>
   call(subject, "GET", `/${taskId}/events`, { parameters: { afterEventId, waitTimeoutMs, maxEvents: 500 }, signal });

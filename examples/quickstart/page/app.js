@@ -2,6 +2,7 @@
 
 import { cancel, create, snapshot } from "./api.js";
 import { Follower } from "./follower.js";
+import { Questions } from "./questions.js";
 import { TaskLog, isTerminal } from "./tasklog.js";
 
 const LOG_ROWS = 5000; // rows kept in the page
@@ -68,21 +69,50 @@ $("follow").addEventListener("submit", async (submit) => {
   const subject = $("subject").value;
   show($("follow-error"), null);
   try {
-    const { taskId, taskType, status } = await snapshot(subject, $("follow-id").value);
-    follow({ taskId, status, subject, heading: taskType, count: null });
+    await followExisting(subject, $("follow-id").value);
   } catch (error) {
     show($("follow-error"), `Not followed: ${error.message}`);
   }
 });
 
+async function followExisting(subject, id) {
+  const { taskId, taskType, status, suspensions } = await snapshot(subject, id);
+  follow({ taskId, status, subject, heading: taskType, count: null });
+  suspensions.forEach((suspension) => task.questions.ask(suspension));
+}
+
+// ---- the address: a reload, or a second tab, shows the same task ----
+
+const place = (subject, taskId, transport) => `#${new URLSearchParams({ task: taskId, subject, transport })}`;
+
+async function followAddress() {
+  const at = new URLSearchParams(location.hash.slice(1));
+  const [id, subject, transport] = [at.get("task"), at.get("subject"), at.get("transport")];
+  if (!id || !subject || (task?.taskId === id && task.subject === subject)) return;
+  $("subject").value = subject;
+  $("follow-id").value = id;
+  const radio = [...document.querySelectorAll("#new input[name=transport]")].find((input) => input.value === transport);
+  if (radio) radio.checked = true;
+  try {
+    await followExisting(subject, id);
+  } catch (error) {
+    $("existing").open = true;
+    show($("follow-error"), `Not followed: ${error.message}`);
+  }
+}
+
+addEventListener("hashchange", followAddress);
+
 // ---- one task ----
 
 function follow({ taskId, status, subject, heading, count }) {
   task?.follower.cut();
+  task?.questions.leave();
   clearTimeout(task?.rendering);
 
   const log = new TaskLog();
-  const mine = { taskId, subject, log, count, messages: 0, reconnects: 0, rows: [], dropped: 0, text: "", rendering: null, suspension: null };
+  const mine = { taskId, subject, log, count, messages: 0, reconnects: 0, rows: [], dropped: 0, text: "", rendering: null };
+  mine.questions = new Questions($("questions"), subject, taskId);
   // Nothing of a task that is no longer shown may reach the page.
   const shown = (handler) => (...args) => task === mine && handler(...args);
   mine.follower = new Follower({
@@ -95,6 +125,7 @@ function follow({ taskId, status, subject, heading, count }) {
       gap: shown((gap) => {
         log.gap(gap);
         note("gap", `${gap.reason}: events after ${gap.afterEventId ?? "the beginning"} are gone, it goes on ${gap.firstEventId ? `with ${gap.firstEventId}` : "with what comes"}`);
+        askAnew(mine);
       }),
       closing: shown((notice) => note("closing", `${notice.reason}: come back in ${notice.retryAfterMs ?? "?"} ms`)),
       reconnected: shown(() => {
@@ -113,10 +144,20 @@ function follow({ taskId, status, subject, heading, count }) {
   $("progress").value = 0;
   $("stage").textContent = "\u00a0";
   for (const id of ["warning", "outcome", "log-dropped"]) show($(id), null);
-  $("question").hidden = true;
+  history.replaceState(null, "", place(subject, taskId, chosenTransport()));
   showStatus(status);
   render();
   mine.follower.connect();
+}
+
+// askAnew reads what is open from the snapshot: the event that asked may be gone.
+async function askAnew(mine) {
+  try {
+    const { suspensions } = await snapshot(mine.subject, mine.taskId);
+    if (task === mine) mine.questions.sync(suspensions);
+  } catch {
+    // The stream goes on without it.
+  }
 }
 
 const CONNECTION_TEXT = { connecting: "connecting", live: "live", retrying: "connection lost", cut: "cut", ended: "ended", refused: "refused" };
@@ -165,7 +206,11 @@ function showEvent({ type, eventId, payload }) {
       }
       break;
     case "TASK_SUSPENDED":
-      showQuestion(payload);
+      task.questions.ask(payload);
+      break;
+    case "TASK_ACTION_ACCEPTED":
+      task.questions.accepted(payload);
+      if (task.questions.waiting) showStatus("WAITING");
       break;
     case "TASK_COMPLETED":
       $("progress").value = 100;
@@ -178,7 +223,7 @@ function showEvent({ type, eventId, payload }) {
       show($("outcome"), `Cancelled: ${payload.message ?? payload.reason}`);
       break;
   }
-  if (isTerminal({ type })) $("question").hidden = true;
+  if (isTerminal({ type })) task.questions.end(type, payload);
   task.rows.push({ type, eventId, text: describe(type, payload) });
   renderSoon();
 }
@@ -192,15 +237,6 @@ function describe(type, payload) {
 function note(kind, text) {
   task.rows.push({ type: kind, eventId: "", text, kind: "note" });
   renderSoon();
-}
-
-function showQuestion({ interaction, reasonCode, allowedActions, expiresAt }) {
-  $("question").hidden = false;
-  $("question-text").textContent = interaction?.question ?? reasonCode;
-  $("question-actions").textContent = `It allows ${allowedActions.join(" or ")}; this host takes no answers yet.`;
-  $("question-expiry").textContent = expiresAt
-    ? `It expires at ${new Date(expiresAt).toLocaleTimeString()} unless you cancel it.`
-    : "It never expires; cancel it to end it.";
 }
 
 $("cut").addEventListener("click", () => task.follower.cut());
@@ -288,3 +324,5 @@ function appendFollowing(box, ...nodes) {
   box.append(...nodes);
   if (atEnd) box.scrollTop = box.scrollHeight;
 }
+
+followAddress();
