@@ -1,0 +1,87 @@
+package engine_test
+
+import (
+	"errors"
+	"fmt"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/taskbridge/taskbridge-fiber/engine"
+)
+
+func TestCreateRate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, func(c *engine.Config, _ *memConfig) { c.Creates = engine.CreateRate{PerSecond: 2, Burst: 5} })
+		defer w.stop(t)()
+		n := 0
+		create := func(auth engine.AuthContext) error {
+			n++
+			_, err := w.Create(t.Context(), auth, request(fmt.Sprint("rate-", n)))
+			return err
+		}
+		for i := range 5 {
+			if err := create(alice); err != nil {
+				t.Fatalf("create %d: %v", i, err)
+			}
+		}
+		var e *engine.Error
+		if err := create(alice); !errors.As(err, &e) || e.Code != engine.CodeRateLimited || e.RetryAfter != 500*time.Millisecond {
+			t.Fatalf("over the burst: %v", err)
+		}
+		if err := create(bob); err != nil {
+			t.Errorf("another subject: %v", err)
+		}
+		// A repeat finds its task, and does not count.
+		for range 10 {
+			if res, err := w.Create(t.Context(), alice, request("rate-1")); err != nil || !res.Deduplicated {
+				t.Fatalf("a repeat: %v", err)
+			}
+		}
+		time.Sleep(e.RetryAfter)
+		if err := create(alice); err != nil {
+			t.Errorf("after the time that was named: %v", err)
+		}
+		time.Sleep(time.Hour)
+		for i := range 6 {
+			if err := create(alice); (err == nil) != (i < 5) {
+				t.Errorf("create %d after a pause: %v", i, err)
+			}
+		}
+	})
+}
+
+// Any number of subjects takes a bounded number of buckets, and who goes on
+// creating is not forgotten.
+func TestCreateRateManySubjects(t *testing.T) {
+	w := newWorld(t, func(c *engine.Config, m *memConfig) {
+		c.Creates = engine.CreateRate{PerSecond: 1, Burst: 1}
+		m.MaxTasks = 1 << 20
+	})
+	limited := 0
+	for i := range 40_000 {
+		if i%10_000 == 0 {
+			_, err := w.Create(t.Context(), alice, request(fmt.Sprint("many-", i)))
+			if engine.CodeOf(err) == engine.CodeRateLimited {
+				limited++
+			}
+		}
+		_, err := w.Create(t.Context(), engine.AuthContext{Subject: fmt.Sprint("s", i)}, request("1"))
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := w.RateSubjects(); n > 2<<14 {
+		t.Errorf("%d subjects are remembered", n)
+	}
+	t.Logf("alice was limited %d times", limited)
+}
+
+func TestCreateRateUnbounded(t *testing.T) {
+	w := newWorld(t, func(c *engine.Config, _ *memConfig) { c.Creates.PerSecond = -1 })
+	for i := range 1500 {
+		if _, err := w.Create(t.Context(), alice, request(fmt.Sprint("free-", i))); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
