@@ -56,6 +56,9 @@ func TestStore(t *testing.T, open func(t *testing.T) engine.Store, opts StoreOpt
 	if _, ok := probe.(engine.Signals); ok {
 		group("Signals", signalTests)
 	}
+	if _, ok := probe.(engine.ActionStore); ok {
+		group("Actions", actionTests)
+	}
 	if _, ok := probe.(engine.Leases); ok {
 		group("Leases", leaseTests)
 	}

@@ -1,0 +1,708 @@
+package enginetest
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/taskbridge/taskbridge-fiber/engine"
+)
+
+var actionTests = []storeTest{
+	{"a suspension comes back as it was asked for", testSuspension},
+	{"an answer resolves, once", testResolve},
+	{"what stands against an answer, in its order", testVerdicts},
+	{"of many answers on two nodes one is accepted", testResolveRace},
+	{"names of every kind", testResolveNames},
+	{"several suspensions of a task", testResolveSeveral},
+	{"an answer makes the task's signal change", testResolveSignal},
+	{"a suspension expires by failing its task", testExpireFails},
+	{"a suspension expires with its default", testExpireDefault},
+	{"of answers and expiries at once one is accepted", testExpireRace},
+	{"the end of a task closes what is open", testActionsEnd},
+	{"an event closes a suspension, too", testActionEvent},
+	{"an id that is used again", testSuspendTwice},
+	{"an erased task has none", testActionsErased},
+	{"what expired is due, for one at a time", testDueExpired},
+	{"what was not handed over is due after a while", testDueHandOff},
+	{"what is settled is not due", testDueSettled},
+	{"a limit bounds what is due, not what is found", testDueLimit},
+	{"a fence that is stale hands nothing over", testHandedOverFence},
+}
+
+func (f *fixture) actions() engine.ActionStore     { return f.store.(engine.ActionStore) }
+func (f *fixture) peerActions() engine.ActionStore { return f.peer.(engine.ActionStore) }
+
+// asking is a TASK_SUSPENDED that allows approve and reject.
+func asking(id string, expiresAt time.Time, standard *engine.DefaultAction) engine.Draft {
+	s := engine.Suspended{
+		SuspendID: id, Kind: engine.UserActionRequired, ReasonCode: "R", AllowedActions: []string{"approve", "reject"}, SchemaVersion: 1,
+	}
+	if !expiresAt.IsZero() {
+		at := expiresAt.UTC().Truncate(time.Microsecond)
+		s.ExpiresAt = &at
+	}
+	payload, err := json.Marshal(s)
+	if err != nil {
+		panic(err) // strings and a time
+	}
+	d := draft(engine.TypeSuspended, string(payload))
+	d.Default = standard
+	return d
+}
+
+// answer is a Resolution by a client.
+func answer(taskID, suspendID, actionID, actionType, payload string) engine.Resolution {
+	at := time.Now().UTC().Truncate(time.Microsecond)
+	event, err := json.Marshal(engine.ActionAccepted{
+		SuspendID: suspendID, ClientActionID: actionID, ActionType: actionType, AcceptedAt: at,
+	})
+	if err != nil {
+		panic(err)
+	}
+	return engine.Resolution{
+		TaskID: taskID, SuspendID: suspendID, Fingerprint: suspendID + "|" + actionType + "|" + payload,
+		Action: &engine.Action{
+			ClientActionID: actionID, SuspendID: suspendID, ActionType: actionType, Payload: []byte(payload),
+			Metadata: []byte(`{"m":"ü"}`), Actor: "ann", AcceptedAt: at,
+		},
+		Event: draft(engine.TypeActionAccepted, string(event)),
+	}
+}
+
+// expiry is a Resolution by the end of a suspension's time.
+func expiry(taskID, suspendID string, standard *engine.DefaultAction) engine.Resolution {
+	if standard == nil {
+		return engine.Resolution{TaskID: taskID, SuspendID: suspendID, Expiry: true, Event: failure("SUSPENSION_EXPIRED")}
+	}
+	r := answer(taskID, suspendID, "expired", standard.ActionType, string(standard.Payload))
+	r.Expiry, r.Fingerprint, r.Action.ClientActionID, r.Action.Actor = true, "", "", ""
+	return r
+}
+
+func (f *fixture) resolve(node engine.ActionStore, r engine.Resolution, want engine.Verdict) {
+	f.Helper()
+	got, err := node.Resolve(f.ctx(), r)
+	if err != nil {
+		f.Fatalf("Resolve: %v", err)
+	}
+	if got != want {
+		f.Errorf("the verdict is %d, want %d", got, want)
+	}
+}
+
+func (f *fixture) suspension(node engine.ActionStore, taskID, id string) engine.Suspension {
+	f.Helper()
+	s, err := node.Suspension(f.ctx(), taskID, id)
+	if err != nil {
+		f.Fatalf("Suspension: %v", err)
+	}
+	return s
+}
+
+func (f *fixture) types(taskID string) string {
+	f.Helper()
+	var names []string
+	for _, ev := range f.log(taskID) {
+		names = append(names, strings.TrimPrefix(string(ev.Type), "TASK_"))
+	}
+	return strings.Join(names, " ")
+}
+
+func (f *fixture) wantTypes(taskID, want string) {
+	f.Helper()
+	if got := f.types(taskID); got != want {
+		f.Errorf("the log is %s, want %s", got, want)
+	}
+}
+
+// due asks both nodes and gives "task/suspension", sorted.
+func (f *fixture) due(limit int) (found []string, all map[string]engine.DueSuspension) {
+	f.Helper()
+	all = map[string]engine.DueSuspension{}
+	for _, node := range []engine.ActionStore{f.actions(), f.peerActions()} {
+		list, err := node.Due(f.ctx(), limit)
+		if err != nil {
+			f.Fatalf("Due: %v", err)
+		}
+		if len(list) > limit {
+			f.Fatalf("Due gave %d suspensions, the limit is %d", len(list), limit)
+		}
+		for _, d := range list {
+			found = append(found, d.TaskID+"/"+d.SuspendID)
+			all[d.SuspendID] = d
+		}
+	}
+	slices.Sort(found)
+	return found, all
+}
+
+func testSuspension(f *fixture) {
+	task := f.create()
+	standard := &engine.DefaultAction{ActionType: "reject", Payload: []byte(`{"why":"ü"}`)}
+	d := suspended("s")
+	d.Default = standard
+	f.append(task.ID, started(), d, asking("plain", time.Time{}, nil))
+	for _, node := range []engine.ActionStore{f.actions(), f.peerActions()} {
+		s := f.suspension(node, task.ID, "s")
+		if !s.Open || s.HandedOver || s.Expired || s.Answer != nil || s.SuspendID != "s" || s.Kind != engine.UserActionRequired ||
+			s.ReasonCode != "R" || !slices.Equal(s.AllowedActions, []string{"approve", "reject"}) || s.SchemaVersion != 2 ||
+			s.ExpiresAt == nil || !s.ExpiresAt.Equal(time.Date(2100, 1, 2, 3, 4, 5, 678e6, time.UTC)) || string(s.UIHints) != `{"k":[1]}` {
+			f.Errorf("it is %+v", s)
+		}
+		if s.Default == nil || s.Default.ActionType != "reject" || string(s.Default.Payload) != `{"why":"ü"}` {
+			f.Errorf("the default is %+v", s.Default)
+		}
+		if s := f.suspension(node, task.ID, "plain"); s.Default != nil || s.ExpiresAt != nil || !s.Open {
+			f.Errorf("the plain one is %+v", s)
+		}
+		_, err := node.Suspension(f.ctx(), task.ID, "other")
+		f.wantCode("an unknown suspension", err, engine.CodeTaskNotFound)
+		for _, id := range []string{"", "0000000000000000000000000000", "a{b}"} {
+			_, err = node.Suspension(f.ctx(), id, "s")
+			f.wantCode("a suspension of an unknown task", err, engine.CodeTaskNotFound)
+			_, err = node.Resolve(f.ctx(), answer(id, "s", "c", "approve", `{}`))
+			f.wantCode("an answer to an unknown task", err, engine.CodeTaskNotFound)
+			if err := node.HandedOver(f.ctx(), id, "s", 0); err != nil {
+				f.Errorf("HandedOver of an unknown task: %v", err)
+			}
+		}
+	}
+	if open := f.get(task.ID).Suspensions; len(open) != 2 || open[0].SuspendID != "s" || open[1].SuspendID != "plain" {
+		f.Errorf("the record has %+v", open)
+	}
+}
+
+func testResolve(f *fixture) {
+	task := f.create()
+	f.append(task.ID, started(), asking("s", time.Time{}, nil))
+	r := answer(task.ID, "s", "c", "approve", `{"a":[1,"ü"]}`)
+	f.resolve(f.peerActions(), r, engine.VerdictAccepted)
+	f.wantTypes(task.ID, "STARTED SUSPENDED ACTION_ACCEPTED")
+	log := f.log(task.ID)
+	checkDense(f.T, log, 1)
+	if string(log[2].Payload) != string(r.Event.Payload) || !log[2].CreatedAt.Equal(r.Event.CreatedAt) {
+		f.Errorf("the event is %s", log[2].AppendJSON(nil))
+	}
+	if open := f.get(task.ID).Suspensions; len(open) != 0 {
+		f.Errorf("the record has %+v", open)
+	}
+	for _, handed := range []bool{false, true, true} {
+		for _, node := range []engine.ActionStore{f.actions(), f.peerActions()} {
+			s := f.suspension(node, task.ID, "s")
+			if s.Open || s.Expired || s.HandedOver != handed || s.Answer == nil {
+				f.Fatalf("it is %+v", s)
+			}
+			got, want := *s.Answer, *r.Action
+			if !got.AcceptedAt.Equal(want.AcceptedAt) {
+				f.Errorf("accepted at %v, want %v", got.AcceptedAt, want.AcceptedAt)
+			}
+			if string(got.Payload) != string(want.Payload) || string(got.Metadata) != string(want.Metadata) ||
+				got.ActionType != "approve" || got.Actor != "ann" || got.ClientActionID != "c" || got.SuspendID != "s" {
+				f.Errorf("the answer is %+v", got)
+			}
+		}
+		if err := f.actions().HandedOver(f.ctx(), task.ID, "s", 0); err != nil {
+			f.Fatal(err)
+		}
+	}
+	for _, node := range []engine.ActionStore{f.actions(), f.peerActions()} {
+		f.resolve(node, r, engine.VerdictDeduplicated)
+		f.resolve(node, answer(task.ID, "s", "c2", "approve", `{}`), engine.VerdictResolved)
+		f.resolve(node, expiry(task.ID, "s", nil), engine.VerdictResolved)
+		if err := node.HandedOver(f.ctx(), task.ID, "other", 0); err != nil {
+			f.Errorf("HandedOver of an unknown suspension: %v", err)
+		}
+	}
+	f.wantTypes(task.ID, "STARTED SUSPENDED ACTION_ACCEPTED")
+	// The log goes on after it.
+	f.append(task.ID, message("m"), completed())
+	checkDense(f.T, f.log(task.ID), 1)
+}
+
+func testVerdicts(f *fixture) {
+	task := f.create()
+	past := time.Now().Add(-time.Minute)
+	f.append(task.ID, asking("open", time.Time{}, nil), asking("done", time.Time{}, nil), asking("late", past, nil))
+	node := f.actions()
+	f.resolve(node, answer(task.ID, "done", "used", "approve", `{"n":1}`), engine.VerdictAccepted)
+	unfit := func(r engine.Resolution) engine.Resolution { r.Unfit = true; return r }
+	for _, c := range []struct {
+		what string
+		r    engine.Resolution
+		want engine.Verdict
+	}{
+		{"unknown, not allowed", answer(task.ID, "other", "used", "dance", `{}`), engine.VerdictUnknown},
+		{"not allowed, with a receipt", answer(task.ID, "done", "used", "dance", `{}`), engine.VerdictNotAllowed},
+		{"not allowed, late", unfit(answer(task.ID, "late", "c", "", `{}`)), engine.VerdictNotAllowed},
+		{"the same, unfit", unfit(answer(task.ID, "done", "used", "approve", `{"n":1}`)), engine.VerdictDeduplicated},
+		{"another payload", answer(task.ID, "done", "used", "approve", `{"n":2}`), engine.VerdictConflict},
+		{"another suspension", answer(task.ID, "open", "used", "approve", `{"n":1}`), engine.VerdictConflict},
+		{"another suspension, late", answer(task.ID, "late", "used", "approve", `{"n":1}`), engine.VerdictConflict},
+		{"resolved, unfit", unfit(answer(task.ID, "done", "new", "reject", `{}`)), engine.VerdictResolved},
+		{"late, unfit", unfit(answer(task.ID, "late", "new", "reject", `{}`)), engine.VerdictExpired},
+		{"unfit", unfit(answer(task.ID, "open", "new", "reject", `{}`)), engine.VerdictUnfit},
+		{"an expiry of what never expires", expiry(task.ID, "open", nil), engine.VerdictExpired},
+		{"an expiry of what is unknown", expiry(task.ID, "other", nil), engine.VerdictUnknown},
+		{"an expiry of what is resolved", expiry(task.ID, "done", nil), engine.VerdictResolved},
+	} {
+		f.Run(c.what, func() { f.resolve(f.peerActions(), c.r, c.want) })
+	}
+	f.wantTypes(task.ID, "SUSPENDED SUSPENDED SUSPENDED ACTION_ACCEPTED")
+	// None of them left a receipt.
+	f.resolve(node, answer(task.ID, "open", "new", "reject", `{}`), engine.VerdictAccepted)
+}
+
+// Run names what fails.
+func (f *fixture) Run(what string, test func()) {
+	f.Helper()
+	failed := f.Failed()
+	test()
+	if f.Failed() && !failed {
+		f.Logf("at %q", what)
+	}
+}
+
+func testResolveRace(f *fixture) {
+	const rivals = 200
+	task := f.create()
+	f.append(task.ID, asking("s", time.Time{}, nil))
+	var group sync.WaitGroup
+	var start starter
+	var mu sync.Mutex
+	count := map[engine.Verdict]int{}
+	winner := ""
+	for i := range rivals {
+		node := []engine.ActionStore{f.actions(), f.peerActions()}[i%2]
+		group.Go(func() {
+			start.wait()
+			id := fmt.Sprint("c", i)
+			v, err := node.Resolve(f.ctx(), answer(task.ID, "s", id, "approve", fmt.Sprintf(`{"n":%d}`, i)))
+			if err != nil {
+				f.Errorf("Resolve: %v", err)
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			count[v]++
+			if v == engine.VerdictAccepted {
+				winner = id
+			}
+		})
+	}
+	start.start()
+	group.Wait()
+	if count[engine.VerdictAccepted] != 1 || count[engine.VerdictResolved] != rivals-1 {
+		f.Errorf("the verdicts are %v", count)
+	}
+	if s := f.suspension(f.peerActions(), task.ID, "s"); s.Answer == nil || s.Answer.ClientActionID != winner {
+		f.Errorf("it is %+v, accepted was %s", s, winner)
+	}
+	f.wantTypes(task.ID, "SUSPENDED ACTION_ACCEPTED")
+}
+
+func testResolveNames(f *fixture) {
+	task := f.create()
+	names := []string{"a:b", "a", "0", "m:a", "ü\x00\n\"\\", "{x}", strings.Repeat("é", 255), "r:a", " ", "1:a"}
+	for _, name := range names {
+		f.append(task.ID, asking(name, time.Time{}, nil))
+	}
+	for i, name := range names {
+		other := names[(i+1)%len(names)]
+		f.resolve(f.actions(), answer(task.ID, name, other, "approve", fmt.Sprintf(`{"n":%d}`, i)), engine.VerdictAccepted)
+	}
+	for i, name := range names {
+		s := f.suspension(f.peerActions(), task.ID, name)
+		if s.SuspendID != name || s.Answer == nil || s.Answer.ClientActionID != names[(i+1)%len(names)] ||
+			string(s.Answer.Payload) != fmt.Sprintf(`{"n":%d}`, i) {
+			f.Errorf("%q is %+v", name, s)
+		}
+	}
+}
+
+func testResolveSeveral(f *fixture) {
+	task := f.create()
+	f.append(task.ID, asking("a", time.Time{}, nil), asking("b", time.Time{}, nil), asking("c", time.Time{}, nil))
+	f.resolve(f.actions(), answer(task.ID, "b", "1", "approve", `{}`), engine.VerdictAccepted)
+	if open := f.get(task.ID).Suspensions; len(open) != 2 || open[0].SuspendID != "a" || open[1].SuspendID != "c" {
+		f.Errorf("open are %+v", open)
+	}
+	f.resolve(f.actions(), answer(task.ID, "a", "1", "approve", `{}`), engine.VerdictConflict)
+	f.resolve(f.peerActions(), answer(task.ID, "a", "2", "approve", `{}`), engine.VerdictAccepted)
+	f.resolve(f.actions(), answer(task.ID, "c", "3", "approve", `{}`), engine.VerdictAccepted)
+	if open := f.get(task.ID).Suspensions; len(open) != 0 {
+		f.Errorf("open are %+v", open)
+	}
+}
+
+func testResolveSignal(f *fixture) {
+	signals, ok := f.store.(engine.Signals)
+	if !ok {
+		f.Skip("the store has no Signals")
+	}
+	peer := f.peer.(engine.Signals)
+	task := f.create()
+	f.append(task.ID, asking("a", time.Time{}, nil), asking("b", time.Time{}, nil), asking("c", time.Now(), nil))
+	heard := make(chan engine.Signal, 64)
+	stop, err := peer.Listen(f.ctx(), task.ID, func(s engine.Signal) { heard <- s })
+	if err != nil {
+		f.Fatal(err)
+	}
+	defer stop()
+	var last engine.Signal
+	more := func(what string, cond func(engine.Signal) bool) {
+		f.Helper()
+		before := last
+		eventually(f.T, what, func() bool {
+			for len(heard) > 0 {
+				last = <-heard
+			}
+			return cond(last) && last != before
+		})
+	}
+	grew := func() func(engine.Signal) bool {
+		before := last.Resolved
+		return func(s engine.Signal) bool { return s.Resolved > before }
+	}
+	f.resolve(f.actions(), answer(task.ID, "a", "1", "approve", `{}`), engine.VerdictAccepted)
+	more("a signal after an answer", grew())
+	if _, err := f.store.RequestCancel(f.ctx(), task.ID, "why"); err != nil {
+		f.Fatal(err)
+	}
+	more("a signal after a cancellation", func(s engine.Signal) bool { return s.CancelRequested && s.CancelReason == "why" })
+	standard := &engine.DefaultAction{ActionType: "reject", Payload: []byte(`{}`)}
+	f.resolve(f.actions(), expiry(task.ID, "c", standard), engine.VerdictAccepted)
+	more("a signal after an expiry", grew())
+	f.append(task.ID, completed())
+	more("a signal after the end", grew())
+
+	// Who comes late is told at once.
+	late := make(chan engine.Signal, 8)
+	stopLate, err := signals.Listen(f.ctx(), task.ID, func(s engine.Signal) { late <- s })
+	if err != nil {
+		f.Fatal(err)
+	}
+	defer stopLate()
+	eventually(f.T, "a signal to who comes late", func() bool { return len(late) > 0 })
+	if got := <-late; got != last {
+		f.Errorf("who comes late hears %+v, want %+v", got, last)
+	}
+}
+
+func testExpireFails(f *fixture) {
+	task := f.create()
+	f.append(task.ID, asking("s", time.Now().Add(300*time.Millisecond), nil), asking("other", time.Time{}, nil))
+	f.resolve(f.actions(), expiry(task.ID, "s", nil), engine.VerdictExpired) // not yet
+	f.wantTypes(task.ID, "SUSPENDED SUSPENDED")
+	var v engine.Verdict
+	eventually(f.T, "the expiry is accepted", func() bool {
+		var err error
+		if v, err = f.peerActions().Resolve(f.ctx(), expiry(task.ID, "s", nil)); err != nil {
+			f.Fatal(err)
+		}
+		return v != engine.VerdictExpired
+	})
+	if v != engine.VerdictAccepted {
+		f.Errorf("the verdict is %d", v)
+	}
+	f.wantTypes(task.ID, "SUSPENDED SUSPENDED FAILED")
+	got := f.get(task.ID)
+	if got.Status != engine.StatusFailed || got.Terminal == nil || len(got.Suspensions) != 0 {
+		f.Errorf("the record is %+v", got)
+	}
+	if s := f.suspension(f.actions(), task.ID, "s"); s.Open || !s.Expired || s.Answer != nil {
+		f.Errorf("it is %+v", s)
+	}
+	if s := f.suspension(f.actions(), task.ID, "other"); s.Open || s.Expired || s.Answer != nil {
+		f.Errorf("the other one is %+v", s)
+	}
+	for _, id := range []string{"s", "other"} {
+		f.resolve(f.actions(), answer(task.ID, id, "c", "approve", `{}`), engine.VerdictResolved)
+		f.resolve(f.actions(), expiry(task.ID, id, nil), engine.VerdictResolved)
+	}
+}
+
+func testExpireDefault(f *fixture) {
+	task := f.create()
+	standard := &engine.DefaultAction{ActionType: "reject", Payload: []byte(`{"n":1}`)}
+	for i, id := range []string{"a", "b"} { // the second one meets no receipt of the first
+		f.append(task.ID, asking(id, time.Now().Add(-time.Second), standard))
+		r := expiry(task.ID, id, standard)
+		f.resolve(f.actions(), r, engine.VerdictAccepted)
+		f.resolve(f.peerActions(), r, engine.VerdictExpired)
+		f.resolve(f.actions(), answer(task.ID, id, "", "reject", `{"n":1}`), engine.VerdictExpired)
+		s := f.suspension(f.peerActions(), task.ID, id)
+		if s.Open || !s.Expired || s.HandedOver || s.Answer == nil || s.Answer.Actor != "" || s.Answer.ClientActionID != "" ||
+			s.Answer.ActionType != "reject" || string(s.Answer.Payload) != `{"n":1}` {
+			f.Errorf("it is %+v, %+v", s, s.Answer)
+		}
+		if n := len(f.log(task.ID)); n != 2*(i+1) {
+			f.Errorf("%d events", n)
+		}
+	}
+	if status := f.get(task.ID).Status; status.Terminal() {
+		f.Errorf("the task is %s", status)
+	}
+}
+
+func testExpireRace(f *fixture) {
+	standard := &engine.DefaultAction{ActionType: "reject", Payload: []byte(`{}`)}
+	for range 10 {
+		task := f.create()
+		f.append(task.ID, asking("s", time.Now().Add(20*time.Millisecond), standard))
+		var group sync.WaitGroup
+		var start starter
+		var mu sync.Mutex
+		accepted := []engine.Resolution{}
+		for i := range 8 {
+			node := []engine.ActionStore{f.actions(), f.peerActions()}[i%2]
+			r := expiry(task.ID, "s", standard)
+			if i >= 4 {
+				r = answer(task.ID, "s", fmt.Sprint("c", i), "approve", `{}`)
+			}
+			group.Go(func() {
+				start.wait()
+				for end := time.Now().Add(40 * time.Millisecond); time.Now().Before(end); {
+					v, err := node.Resolve(f.ctx(), r)
+					if err != nil {
+						f.Errorf("Resolve: %v", err)
+						return
+					}
+					if v == engine.VerdictAccepted {
+						mu.Lock()
+						accepted = append(accepted, r)
+						mu.Unlock()
+						return
+					}
+				}
+			})
+		}
+		time.Sleep(10 * time.Millisecond) // so that both come in question
+		start.start()
+		group.Wait()
+		if len(accepted) != 1 {
+			f.Fatalf("%d were accepted", len(accepted))
+		}
+		if s := f.suspension(f.actions(), task.ID, "s"); s.Answer == nil || s.Expired != accepted[0].Expiry {
+			f.Errorf("it is %+v, accepted was %+v", s, accepted[0])
+		}
+		f.wantTypes(task.ID, "SUSPENDED ACTION_ACCEPTED")
+	}
+}
+
+func testActionsEnd(f *fixture) {
+	task := f.create()
+	f.append(task.ID, asking("a", time.Now().Add(-time.Second), nil), asking("b", time.Time{}, nil))
+	kept := answer(task.ID, "b", "c", "approve", `{}`)
+	f.resolve(f.actions(), kept, engine.VerdictAccepted)
+	f.append(task.ID, cancelled())
+	if s := f.suspension(f.peerActions(), task.ID, "a"); s.Open || s.Expired || s.Answer != nil {
+		f.Errorf("it is %+v", s)
+	}
+	if s := f.suspension(f.peerActions(), task.ID, "b"); s.Open || s.Answer == nil {
+		f.Errorf("it is %+v", s)
+	}
+	f.resolve(f.actions(), kept, engine.VerdictDeduplicated)
+	f.resolve(f.actions(), answer(task.ID, "b", "c", "reject", `{}`), engine.VerdictConflict)
+	f.resolve(f.actions(), answer(task.ID, "a", "c2", "approve", `{}`), engine.VerdictResolved)
+	f.resolve(f.peerActions(), expiry(task.ID, "a", nil), engine.VerdictResolved)
+	f.wantTypes(task.ID, "SUSPENDED SUSPENDED ACTION_ACCEPTED CANCELLED")
+}
+
+func testActionEvent(f *fixture) {
+	task := f.create()
+	f.append(task.ID, suspended("s"), accepted("s"))
+	if s := f.suspension(f.peerActions(), task.ID, "s"); s.Open || s.Expired || s.Answer != nil {
+		f.Errorf("it is %+v", s)
+	}
+	f.resolve(f.actions(), answer(task.ID, "s", "c", "approve", `{}`), engine.VerdictResolved)
+	f.append(task.ID, suspended("t"), completed())
+	if s := f.suspension(f.peerActions(), task.ID, "t"); s.Open {
+		f.Errorf("it is %+v", s)
+	}
+}
+
+func testSuspendTwice(f *fixture) {
+	task := f.create()
+	first := answer(task.ID, "s", "c", "approve", `{}`)
+	f.append(task.ID, asking("s", time.Time{}, nil))
+	f.resolve(f.actions(), first, engine.VerdictAccepted)
+	f.append(task.ID, asking("s", time.Time{}, nil))
+	if s := f.suspension(f.peerActions(), task.ID, "s"); !s.Open || s.Answer != nil || s.HandedOver {
+		f.Errorf("it is %+v", s)
+	}
+	// A late repeat of the answer to the first is none to the second.
+	f.resolve(f.peerActions(), first, engine.VerdictDeduplicated)
+	f.resolve(f.actions(), answer(task.ID, "s", "c2", "reject", `{}`), engine.VerdictAccepted)
+	if s := f.suspension(f.peerActions(), task.ID, "s"); s.Open || s.Answer == nil || s.Answer.ClientActionID != "c2" {
+		f.Errorf("it is %+v", s)
+	}
+	f.wantTypes(task.ID, "SUSPENDED ACTION_ACCEPTED SUSPENDED ACTION_ACCEPTED")
+}
+
+func testActionsErased(f *fixture) {
+	task := f.create()
+	f.append(task.ID, asking("s", time.Now().Add(-time.Second), nil))
+	if err := f.store.Erase(f.ctx(), task.ID); err != nil {
+		f.Fatal(err)
+	}
+	for _, node := range []engine.ActionStore{f.actions(), f.peerActions()} {
+		_, err := node.Suspension(f.ctx(), task.ID, "s")
+		f.wantCode("a suspension of an erased task", err, engine.CodeTaskNotFound)
+		_, err = node.Resolve(f.ctx(), expiry(task.ID, "s", nil))
+		f.wantCode("an expiry of an erased task", err, engine.CodeTaskNotFound)
+	}
+	if found, _ := f.due(10); len(found) != 0 {
+		f.Errorf("due are %v", found)
+	}
+}
+
+// dueLag is how late Due may be, by expiry and by hand-off.
+const dueLag = time.Second
+
+func testDueExpired(f *fixture) {
+	task, other := f.create(), f.create()
+	standard := &engine.DefaultAction{ActionType: "reject", Payload: []byte(`{}`)}
+	at := time.Now().Add(400 * time.Millisecond)
+	f.append(task.ID, asking("soon", at, standard), asking("never", time.Time{}, nil), asking("later", at.Add(time.Hour), nil))
+	f.append(other.ID, asking("past", time.Now().Add(-time.Hour), nil))
+	want := []string{task.ID + "/soon", other.ID + "/past"}
+	slices.Sort(want)
+	var found []string
+	eventually(f.T, "two are due", func() bool {
+		list, all := f.due(10)
+		found = append(found, list...)
+		if d, ok := all["soon"]; ok {
+			if late := time.Since(at); late < 0 || late > dueLag {
+				f.Errorf("it was due %v after its time", late)
+			}
+			if !d.Open || d.Answer != nil || d.Default == nil || d.Default.ActionType != "reject" {
+				f.Errorf("due is %+v", d)
+			}
+		}
+		return len(found) >= 2
+	})
+	slices.Sort(found)
+	if !slices.Equal(found, want) {
+		f.Fatalf("due are %v, want %v", found, want)
+	}
+	if again, _ := f.due(10); len(again) != 0 {
+		f.Errorf("due at once again are %v", again)
+	}
+	// Until somebody sees to it.
+	found = nil
+	eventually(f.T, "they are due again", func() bool {
+		list, _ := f.due(10)
+		found = append(found, list...)
+		return len(found) >= 2
+	})
+	slices.Sort(found)
+	if !slices.Equal(found, want) {
+		f.Errorf("due again are %v, want %v", found, want)
+	}
+}
+
+func testDueHandOff(f *fixture) {
+	task := f.create()
+	f.append(task.ID, asking("s", time.Time{}, nil))
+	r := answer(task.ID, "s", "c", "approve", `{"n":1}`)
+	f.resolve(f.actions(), r, engine.VerdictAccepted)
+	if found, _ := f.due(10); len(found) != 0 {
+		f.Errorf("due at once are %v", found)
+	}
+	for range 2 {
+		eventually(f.T, "the hand-off is due", func() bool {
+			found, all := f.due(10)
+			if len(found) == 0 {
+				return false
+			}
+			if d := all["s"]; len(found) != 1 || d.TaskID != task.ID || d.Open || d.HandedOver || d.Answer == nil || string(d.Answer.Payload) != `{"n":1}` {
+				f.Errorf("due are %v, %+v", found, all)
+			}
+			return true
+		})
+	}
+	if err := f.peerActions().HandedOver(f.ctx(), task.ID, "s", 0); err != nil {
+		f.Fatal(err)
+	}
+	f.wantNothingDue(6 * time.Second)
+}
+
+// wantNothingDue asks for a while: longer than what was given is kept from
+// others.
+func (f *fixture) wantNothingDue(during time.Duration) {
+	f.Helper()
+	for end := time.Now().Add(during); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+		if found, _ := f.due(10); len(found) != 0 {
+			f.Fatalf("due are %v", found)
+		}
+	}
+}
+
+func testDueSettled(f *fixture) {
+	at := time.Now().Add(500 * time.Millisecond)
+	answered, ended, erased, resumed := f.create(), f.create(), f.create(), f.create()
+	for _, task := range []engine.Task{answered, ended, erased, resumed} {
+		f.append(task.ID, asking("s", at, nil), asking("t", time.Time{}, nil))
+	}
+	for _, id := range []string{"s", "t"} {
+		f.resolve(f.actions(), answer(answered.ID, id, id, "approve", `{}`), engine.VerdictAccepted)
+		if err := f.actions().HandedOver(f.ctx(), answered.ID, id, 0); err != nil {
+			f.Fatal(err)
+		}
+	}
+	f.resolve(f.actions(), answer(ended.ID, "t", "c", "approve", `{}`), engine.VerdictAccepted)
+	f.append(ended.ID, completed())
+	f.append(resumed.ID, accepted("s"))
+	if err := f.store.Erase(f.ctx(), erased.ID); err != nil {
+		f.Fatal(err)
+	}
+	f.wantNothingDue(4 * time.Second)
+}
+
+func testDueLimit(f *fixture) {
+	const n = 25
+	want := map[string]bool{}
+	for i := range n {
+		task := f.create()
+		f.append(task.ID, asking(fmt.Sprint("s", i), time.Now().Add(-time.Second), nil), asking(fmt.Sprint("t", i), time.Now().Add(-time.Second), nil))
+		want[fmt.Sprint("s", i)], want[fmt.Sprint("t", i)] = true, true
+	}
+	eventually(f.T, "all are found", func() bool {
+		found, _ := f.due(4)
+		for _, name := range found {
+			delete(want, name[strings.IndexByte(name, '/')+1:])
+		}
+		return len(want) == 0
+	})
+}
+
+func testHandedOverFence(f *fixture) {
+	leases, ok := f.store.(engine.Leases)
+	if !ok {
+		f.Skip("the store has no Leases")
+	}
+	task := f.create()
+	first := f.acquire(leases, task.ID, "a", longTTL)
+	f.append(task.ID, asking("s", time.Time{}, nil), asking("t", time.Time{}, nil))
+	f.resolve(f.actions(), answer(task.ID, "s", "1", "approve", `{}`), engine.VerdictAccepted)
+	f.resolve(f.actions(), answer(task.ID, "t", "2", "approve", `{}`), engine.VerdictAccepted)
+	if err := f.actions().HandedOver(f.ctx(), task.ID, "s", first); err != nil {
+		f.Errorf("HandedOver by the holder: %v", err)
+	}
+	f.release(task.ID, "a")
+	second := f.acquire(leases, task.ID, "b", longTTL)
+	err := f.peerActions().HandedOver(f.ctx(), task.ID, "t", first)
+	f.wantCode("HandedOver by who was the holder", err, engine.CodeTaskConflict)
+	if s := f.suspension(f.actions(), task.ID, "t"); s.HandedOver {
+		f.Error("a stale fence handed an answer over")
+	}
+	if err := f.peerActions().HandedOver(f.ctx(), task.ID, "t", second); err != nil {
+		f.Errorf("HandedOver by the holder: %v", err)
+	}
+	if s := f.suspension(f.actions(), task.ID, "t"); !s.HandedOver {
+		f.Error("it is not handed over")
+	}
+}
