@@ -137,8 +137,10 @@ func TestDueIndexMayBeWrong(t *testing.T) {
 	now, later := b.create(), b.create()
 	b.append(later.ID, suspension("s", time.Now().Add(time.Hour)))
 	b.append(now.ID, suspension("s", soon()))
-	key := b.keys.actions(shardOf(later.ID))
-	b.do("ZADD", key, "0", later.ID)
+	if in, ok := b.actsPlace(later.ID); !ok || in < 59*time.Minute || in > time.Hour {
+		t.Errorf("what has an hour is looked at in %v, %v", in, ok)
+	}
+	b.do("ZADD", b.keys.actions(shardOf(later.ID)), "0", later.ID)
 	b.do("ZADD", b.keys.actions(3), "0", "nonsense", "0", now.ID, "0", later.ID) // in another shard
 	unknown := "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
 	b.do("ZADD", b.keys.actions(shardOf(unknown)), "0", unknown)
@@ -225,6 +227,27 @@ func TestDueAfterACrash(t *testing.T) {
 			t.Errorf("what was handed over is due: %v", due)
 		}
 	})
+}
+
+// What the index cannot take is refused, since nobody would find it after a crash.
+func TestNothingWithoutAPlace(t *testing.T) {
+	b := open(t, testConfig(t))
+	task := b.create()
+	b.append(task.ID, suspension("s", time.Time{}))
+	key := b.keys.actions(shardOf(task.ID))
+	b.do("SET", key, "not an index")
+	if _, err := b.try(task.ID, suspension("t", time.Now().Add(time.Hour))); err == nil {
+		t.Error("a suspension was opened that nobody will let expire")
+	}
+	if _, err := b.Resolve(t.Context(), answer(task.ID, "s", "c")); err == nil {
+		t.Error("an answer was accepted that nobody will hand over")
+	}
+	if p := b.read(task.ID, engine.EventID{}, 10); len(p.Events) != 1 {
+		t.Errorf("%d events, want 1", len(p.Events))
+	}
+	b.append(task.ID, message("others go on"), suspension("u", time.Time{}))
+	b.do("DEL", key)
+	b.wantVerdict("an answer", answer(task.ID, "s", "c"), engine.VerdictAccepted)
 }
 
 // The acts were evicted, or a version before them opened the suspension.
