@@ -7,12 +7,12 @@ BIN      := $(CURDIR)/.cache/bin
 LINT     := $(BIN)/golangci-lint
 # Pinned, so that a new version's opinions arrive on purpose.
 LINT_VERSION := v2.15.0
-MODULES  := . fiberbridge/middlewaretest protocol/conformance examples/jwt examples/e2e
+MODULES  := . fiberbridge/middlewaretest protocol/conformance examples/jwt examples/e2e bench/gate
 FUZZTIME ?= 20s
 ADDR     ?= 127.0.0.1:8080
 
 .DEFAULT_GOAL := help
-.PHONY: help run test unit conformance e2e race bench-redis loadtest lint fuzz tidy deps
+.PHONY: help run test unit conformance e2e race bench bench-once bench-curve bench-redis loadtest lint fuzz tidy deps
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,6 +26,7 @@ unit: ## The library's own tests, its tests behind Fiber's middleware, and the e
 	$(GO) test -shuffle=on ./...
 	cd fiberbridge/middlewaretest && $(GO) test ./...
 	cd examples/jwt && $(GO) test ./...
+	cd bench/gate && $(GO) test ./...
 
 conformance: ## The wire contract, black box, against the demo host.
 	cd protocol/conformance && $(GO) test -count=1 ./...
@@ -35,6 +36,22 @@ e2e: deps ## The page in real Chromium; SSE and WebSocket through a real nginx.
 
 race: ## The library's tests under the race detector.
 	$(GO) test -race -shuffle=on ./...
+
+# What make bench compares with (empty: where this branch left main, or the last
+# commit, or the last tag), which benchmarks, how often and how long each.
+BASE      ?=
+BENCH     ?= .
+COUNT     ?= 6
+BENCHTIME ?= 200ms
+bench: ## The working tree against BASE, in turns: a benchstat table; 1: something got worse, 3: too noisy to tell.
+	@cd bench/gate && $(GO) build -o $(BIN)/benchgate .
+	@$(BIN)/benchgate -base '$(BASE)' -bench '$(BENCH)' -count $(COUNT) -benchtime $(BENCHTIME) $(ARGS)
+
+bench-once: ## Every benchmark once, to see that it runs; its figures mean nothing.
+	$(GO) test ./bench -count=1 -run '^$$' -bench . -benchtime 1x
+
+bench-curve: ## CPU per delivery against latency over flush intervals, as Markdown; about three minutes.
+	@$(GO) run ./bench/curve $(ARGS)
 
 bench-redis: ## The store on Redis against what one would do without it: tables, in about two minutes.
 	$(GO) test ./bench -count=1 -run 'TestTail|TestBurst|TestIdle' -compare -v

@@ -1,9 +1,6 @@
 package bench
 
-import (
-	"runtime"
-	"testing"
-)
+import "testing"
 
 // The budgets of the hot path. They are counts and hold on any machine; what
 // depends on one is a benchmark.
@@ -14,12 +11,7 @@ func TestDeliveryAllocatesNothing(t *testing.T) {
 	eachTransport(t, func(t *testing.T, via transport) {
 		const subscribers, rounds = 400, 25
 		d := newDelivery(t, memory(t), via, 1, subscribers, 2)
-		allocated := mallocs(func() {
-			for range rounds {
-				d.round()
-			}
-		})
-		perFlush := float64(allocated) / rounds
+		perFlush := allocated(rounds, d.round)
 		t.Logf("%.1f allocations a flush to %d subscribers", perFlush, subscribers)
 		// Appending two events, their shared buffer and the wait for the readers
 		// take about a dozen.
@@ -30,15 +22,6 @@ func TestDeliveryAllocatesNothing(t *testing.T) {
 			t.Error(err)
 		}
 	})
-}
-
-// mallocs is how many objects this process allocates while do runs.
-func mallocs(do func()) uint64 {
-	var before, after runtime.MemStats
-	runtime.ReadMemStats(&before)
-	do()
-	runtime.ReadMemStats(&after)
-	return after.Mallocs - before.Mallocs
 }
 
 // TestDeliveryIsOneWrite: a flush is one write to each subscriber, however many

@@ -112,6 +112,7 @@ func (d *delivery) measure(b *testing.B) {
 	b.ReportMetric(ours, "cpu-ns/delivery")
 	b.ReportMetric(bare, "bare-cpu-ns/delivery")
 	b.ReportMetric(ours/bare, "x-bare")
+	b.ReportMetric(allocated(min(allocRounds, 10*block), d.round), "allocs/round")
 	d.reportCalls(b, block)
 	if err := d.crowd.settle(); err != nil {
 		b.Error(err)

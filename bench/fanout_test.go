@@ -76,6 +76,7 @@ func benchHub(b *testing.B, logs, outlets, entries int) {
 	deliveries := float64((round - before) * entries * outlets)
 	b.ReportMetric(float64(cpuTime()-cpu)/deliveries, "cpu-ns/delivery")
 	b.ReportMetric(float64(b.Elapsed())/deliveries, "ns/delivery")
+	b.ReportMetric(allocated(allocRounds, deliver), "allocs/round")
 }
 
 // pusher is a Source that pushes when it is told to, and nothing else.
