@@ -59,6 +59,9 @@ func measure(ctx context.Context, s settings, stderr io.Writer) (base, head reco
 	if s.keep == "" {
 		return base, head, nil
 	}
+	if err := os.MkdirAll(s.keep, 0o755); err != nil {
+		return base, head, err
+	}
 	return base, head, errors.Join(base.save(filepath.Join(s.keep, "base.txt")), head.save(filepath.Join(s.keep, "head.txt")))
 }
 
