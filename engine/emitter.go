@@ -96,14 +96,20 @@ func (m *Emitter) Open(ctx context.Context, task Task) (*Run, error) {
 // append stores one batch, trying again with the same token, so that an append
 // whose answer was lost is not done twice.
 func (m *Emitter) append(ctx context.Context, a Append) error {
-	err := m.retry(ctx, "append to a task's log", a.TaskID, func() error {
-		_, err := m.store.Append(ctx, a)
-		return err
-	})
-	if err == nil && a.Events[len(a.Events)-1].Type == TypeFailed {
+	return m.retry(ctx, toAppend, a.TaskID, func() error { return m.appendOnce(ctx, a) })
+}
+
+const toAppend = "append to a task's log"
+
+func (m *Emitter) appendOnce(ctx context.Context, a Append) error {
+	_, err := m.store.Append(ctx, a)
+	if err != nil {
+		return storeError(toAppend, err)
+	}
+	if a.Events[len(a.Events)-1].Type == TypeFailed {
 		m.metrics.Add(MetricTaskFailures, 1, "")
 	}
-	return err
+	return nil
 }
 
 // maxRetryPause is the longest pause between two tries.

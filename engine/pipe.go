@@ -10,12 +10,13 @@ import (
 // One append is in flight at a time. The first event leaves at once; what
 // arrives meanwhile goes into the next append, so batches grow with load and
 // with the store's latency by themselves. A goroutine runs only while there is
-// something to store. All of it is guarded by Run.mu.
+// something to store, and not for a durable event that finds the pipe idle
+// (inline.go). All of it is guarded by Run.mu.
 type pipe struct {
 	queue []item
 	// bytes are the payloads queued and in flight.
 	bytes int
-	// busy says that the goroutine runs.
+	// busy says that somebody stores: the goroutine, or a caller.
 	busy bool
 	// room is closed when bytes shrinks; nil if nobody waits for that.
 	room    chan struct{}
@@ -100,34 +101,49 @@ func (r *Run) enqueue(it item) <-chan error {
 		return it.done
 	}
 	r.pipe.busy = true
-	go r.run()
+	go r.run(flight{})
 	return it.done
 }
 
-// run stores batch after batch until nothing is left.
-func (r *Run) run() {
+// flight is a batch on its way.
+type flight struct {
+	batch  []item // nil if there is none
+	append Append
+}
+
+func (r *Run) flight(batch []item, drafts []Draft) flight {
+	r.pipe.appends++
+	return flight{batch, Append{
+		TaskID: r.task.ID, Token: batchToken(r.token, r.pipe.appends), Fence: r.hold.appendFence(), Events: drafts,
+	}}
+}
+
+// run stores f and then batch after batch until nothing is left.
+func (r *Run) run(f flight) {
 	defer r.em.work.leave()
 	for {
-		r.mu.Lock()
-		batch, drafts := r.take()
-		if batch == nil {
-			r.pipe.busy = false
+		if f.batch == nil {
+			r.mu.Lock()
+			batch, drafts := r.take()
+			if batch == nil {
+				r.pipe.busy = false
+				r.mu.Unlock()
+				return
+			}
+			f = r.flight(batch, drafts)
 			r.mu.Unlock()
-			return
 		}
-		r.pipe.appends++
-		a := Append{TaskID: r.task.ID, Token: batchToken(r.token, r.pipe.appends), Fence: r.hold.appendFence(), Events: drafts}
-		r.mu.Unlock()
 
 		var err error
-		if len(drafts) > 0 {
-			err = r.em.append(r.em.life, a)
-			r.learn(drafts, err)
+		if len(f.append.Events) > 0 {
+			err = r.em.append(r.em.life, f.append)
+			r.learn(f.append.Events, err)
 		}
 
 		r.mu.Lock()
-		r.settle(batch, err)
+		r.settle(f.batch, err)
 		r.mu.Unlock()
+		f = flight{}
 	}
 }
 

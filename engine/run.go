@@ -100,6 +100,9 @@ func (r *Run) store(ctx context.Context, d Draft) error {
 		return err
 	}
 	r.endText()
+	if !r.pipe.busy {
+		return r.storeInline(ctx, d)
+	}
 	stored := r.enqueue(item{draft: d, done: make(chan error, 1)})
 	r.mu.Unlock()
 	return await(ctx, stored)
