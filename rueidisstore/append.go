@@ -28,6 +28,11 @@ func (s *Store) Append(ctx context.Context, a engine.Append) ([]engine.EventID, 
 	if err := checkBatch(a); err != nil {
 		return nil, err
 	}
+	if !concernsRecord(a.Events) {
+		if answer := s.appendQuickly(ctx, a); !declined(answer) {
+			return readAppend(answer, len(a.Events))
+		}
+	}
 	args, opened, err := s.appendArgs(a)
 	if err != nil {
 		return nil, err
@@ -64,9 +69,37 @@ func (s *Store) runAppend(ctx context.Context, events []engine.Draft, keys, args
 	if s.cfg.Wait.wanted() && matters(events) {
 		return s.runAndWait(ctx, appendWaiting, keys, args)
 	}
-	ctx, done := s.bound(ctx)
+	ctx, done := s.boundAppend(ctx)
 	defer done()
 	return appendScript.Exec(ctx, s.client, keys, args), nil
+}
+
+// concernsRecord reports whether a batch changes more than its log.
+func concernsRecord(drafts []engine.Draft) bool {
+	for i := range drafts {
+		switch t := drafts[i].Type; {
+		case t.StatusAfter() != "", t == engine.TypeSuspended, t == engine.TypeActionAccepted:
+			return true
+		}
+	}
+	return false
+}
+
+// appendQuickly is for batches that concern the log alone.
+func (s *Store) appendQuickly(ctx context.Context, a engine.Append) rueidis.RedisResult {
+	ctx, done := s.boundAppend(ctx)
+	defer done()
+	token := shortToken(a.Token)
+	return s.quick.Exec(ctx, s.client,
+		[]string{s.keys.log(a.TaskID), s.keys.state(a.TaskID)},
+		[]string{encodeBatch(a.Events).text(), token + printOf(token), strconv.Itoa(len(a.Events)), strconv.FormatUint(a.Fence, 10)})
+}
+
+// declined reports whether append_quick.lua, which has written nothing, leaves
+// the batch to append.lua.
+func declined(answer rueidis.RedisResult) bool {
+	m, err := answer.ToMessage()
+	return err == nil && m.IsInt64()
 }
 
 // wantsActs reports whether a script, which has written nothing, asks for the
@@ -98,23 +131,22 @@ func checkBatch(a engine.Append) error {
 // maxToken is the longest token that Redis keeps as it is.
 const maxToken = 64
 
-// shortToken bounds what a token takes in Redis.
+// shortToken bounds what a token takes in Redis. The scripts cannot format a
+// zero byte.
 func shortToken(token string) string {
-	if len(token) <= maxToken {
+	if len(token) <= maxToken && strings.IndexByte(token, 0) < 0 {
 		return token
 	}
 	sum := sha256.Sum256([]byte(token))
 	return "#" + base64.RawURLEncoding.EncodeToString(sum[:])
 }
 
-// printOf is a print of a token: 18 bits, three characters.
+// printOf is a print of a token: two bytes, none of them zero.
 func printOf(token string) string {
 	h := fnv.New32a()
 	_, _ = h.Write([]byte(token))
 	sum := h.Sum32()
-	sum ^= sum >> 18
-	const digits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
-	return string([]byte{digits[sum>>12&63], digits[sum>>6&63], digits[sum&63]})
+	return string([]byte{byte(sum%255 + 1), byte(sum/255%255 + 1)})
 }
 
 // matters reports whether a batch has an event that Config.Wait is for.
@@ -141,7 +173,7 @@ func (s *Store) appendArgs(a engine.Append) (args []string, opened opening, err 
 	args = make([]string, 0, 20)
 	token := shortToken(a.Token)
 	args = append(args,
-		incarnationOf(a.TaskID), token, printOf(token), strconv.Itoa(len(a.Events)), string(batch.bytes),
+		incarnationOf(a.TaskID), token, printOf(token), strconv.Itoa(len(a.Events)), batch.text(),
 		s.maxStreamLength, s.maxStreamBytes, wait, fence)
 
 	var status engine.Status

@@ -1,8 +1,8 @@
 -- Appends one batch to a task's log: all of it or nothing, once for each token.
 -- KEYS: task, log, state, lease, and acts if a suspension is opened.
--- ARGV: 1 incarnation, 2 token, 3 its print of three characters, 4 number of
---   events, 5 batch, 6 events to keep, 7 bytes to keep, 8 '1' if the caller is
---   going to WAIT, 9 fence or ''; and if the record may change: 10 status or
+-- ARGV: 1 incarnation, 2 token, 3 its print of two bytes, 4 number of events,
+--   5 batch, 6 events to keep, 7 bytes to keep, 8 '1' if the caller is going to
+--   WAIT, 9 fence or ''; and if the record may change: 10 status or
 --   '', 11 now (µs), 12 where the terminal event begins in the batch or '',
 --   13 StreamTTL (ms), 14 RecordTTL, 15 TTL of the acts after the end, 16 how
 --   many suspensions may be open before this batch or '', then for each event
@@ -16,36 +16,39 @@
 --
 -- The acts, a hash, are described in actions_record.go.
 --
--- The state is "ms-ordinal-size-floor-floorord-status-prints": the newest id,
--- all bytes ever appended, what was known of the oldest entry when it was last
--- looked at (bytes before it, its ordinal), and the prints of the last 64
--- tokens, "???" for those that were lost. A log's entry has the batch b, the
--- bytes before it c, and t, the number of events and the token.
+-- The state has a fixed size: numbers of eight bytes for the newest id's ms (with
+-- a fraction) and ordinal, all bytes ever appended, what was known of the oldest
+-- entry when it was last looked at (bytes before it, its ordinal), the fence of
+-- the last lease; a byte, 1 if the task is over; the prints of the last 32 tokens.
+-- A log's entry has the batch b, and t: the bytes before it, the number of events,
+-- the token and its print.
 local task, log, state = KEYS[1], KEYS[2], KEYS[3]
 if redis.call('HGET', task, 'id') ~= ARGV[1] then
   return 0
 end
-local ms, ord, size, floor, floorord, status, prints
+local function terminal(status)
+  return (status == 'COMPLETED' or status == 'FAILED' or status == 'CANCELLED') and 1 or 0
+end
+local layout, remembered = '<ddddddB', 32
+local ms, ord, size, floor, floorord, fence, over, prints
 local head = redis.call('GET', state)
 if head then
-  ms, ord, size, floor, floorord, status, prints = string.match(head, '^(%d+)-(%d+)-(%d+)-(%d+)-(%d+)-([^-]*)-(.*)$')
+  ms, ord, size, floor, floorord, fence, over, prints = struct.unpack(layout, head)
+  prints = string.sub(head, prints)
 else
   -- Expired with the log of a task that is over, or evicted.
-  status = redis.call('HGET', task, 'status')
+  over = terminal(redis.call('HGET', task, 'status'))
 end
 
 -- A token is looked for in the log, but only if its print is known.
-local at = not head and 1 or string.find(prints, '?', 1, true) or string.find(prints, ARGV[3], 1, true)
-while at and at % 3 ~= 1 do
-  at = string.find(prints, ARGV[3], at + 1, true)
-end
-if at then
+local token = ARGV[2] .. ARGV[3]
+if not head or string.find(prints, ARGV[3], 1, true) then
   local to, seen = '+', 0
   repeat
     local page = redis.call('XREVRANGE', log, to, '-', 'COUNT', 8)
     for _, e in ipairs(page) do
-      local n, token = string.match(e[2][6], '^(%d+):(.*)$')
-      if token == ARGV[2] then
+      local n, known = string.match(e[2][4], '^%d+:(%d+):(.*)$')
+      if known == token then
         if head and ARGV[8] == '1' then
           -- WAIT is for this connection's writes, so let there be one.
           redis.call('SET', state, head, 'KEEPTTL')
@@ -55,16 +58,16 @@ if at then
       to = '(' .. e[1]
     end
     seen = seen + #page
-  until seen >= 64 or #page < 8
+  until seen >= remembered or #page < 8
 end
-if status == 'COMPLETED' or status == 'FAILED' or status == 'CANCELLED' then
+if over == 1 then
   return -1
 end
-if ARGV[9] ~= '' then
-  local fence = redis.call('HGET', KEYS[4], 'fence')
-  if fence and tonumber(fence) > tonumber(ARGV[9]) then
-    return -3
-  end
+if not head then
+  fence = tonumber(redis.call('HGET', KEYS[4], 'fence') or 0)
+end
+if ARGV[9] ~= '' and fence > tonumber(ARGV[9]) then
+  return -3
 end
 
 -- What closes suspensions, or ends a task that had some, is told to declare
@@ -89,38 +92,37 @@ end
 
 local recovered = false
 if not head then
-  -- The log tells where it ended.
-  local newest = redis.call('XREVRANGE', log, '+', '-', 'COUNT', 1)[1]
-  if not newest then
+  -- The log tells where it ended, and the last tokens.
+  local newest = redis.call('XREVRANGE', log, '+', '-', 'COUNT', remembered)
+  if #newest == 0 then
     return -2
   end
-  ms, ord = string.match(newest[1], '^(%d+)-(%d+)$')
-  size, floor, floorord, prints = newest[2][4] + #newest[2][2], 0, 0, '???'
+  ms, ord = string.match(newest[1][1], '^(%d+)-(%d+)$')
+  ms, floor, floorord, prints = tonumber(ms), 0, 0, ''
+  size = string.match(newest[1][2][4], '^%d+') + #newest[1][2][2]
+  for _, e in ipairs(newest) do
+    prints = string.sub(e[2][4], -2) .. prints
+  end
+  prints = string.rep('\0', 2 * remembered - #prints) .. prints
   recovered = true
 end
 
--- Turning numbers into text takes longer than anything else here: it is done
--- once for each. Below 10^14 `..` is exact.
 local batch = ARGV[5]
 local t = redis.call('TIME')
-local now = t[1] .. string.sub('00000' .. t[2], -6, -4)
-if tonumber(now) > tonumber(ms) then
-  ms = now
-end
+ms = math.max(ms, t[1] * 1000 + t[2] / 1000)
 local last = ord + ARGV[4]
-local id = ms .. '-' .. last
+local id = string.format('%d-%d', ms, last)
 
--- c counts the bytes before this entry, so that the bytes retained can be told
--- from the oldest entry.
-local token = ARGV[4] .. ':' .. ARGV[2]
-if not redis.call('XADD', log, 'NOMKSTREAM', 'MAXLEN', '~', ARGV[6], id, 'b', batch, 'c', size, 't', token) then
-  redis.call('XADD', log, id, 'b', batch, 'c', size, 't', token)
+-- The bytes before an entry tell those retained from the oldest entry.
+local note = string.format('%d:%d:%s', size, ARGV[4], token)
+if not redis.call('XADD', log, 'NOMKSTREAM', 'MAXLEN', '~', ARGV[6], id, 'b', batch, 't', note) then
+  redis.call('XADD', log, id, 'b', batch, 't', note)
   recovered = true -- the log was evicted; the ordinals show the hole
 end
 size = size + #batch
-prints = string.sub(prints, -189) .. ARGV[3]
-if newstatus and newstatus ~= '' then
-  status = newstatus
+prints = string.sub(prints, 3) .. ARGV[3]
+if newstatus then
+  over = terminal(newstatus)
 end
 
 -- MAXLEN counts entries. Batches and bytes are looked at when what was known of
@@ -130,7 +132,7 @@ if size - floor > bytes or last - floorord > 2 * keep then
   local from, oldest, kept, crowded = '-', nil, nil, false
   while not kept do
     for _, e in ipairs(redis.call('XRANGE', log, from, '+', 'COUNT', 8)) do
-      local o, c = tonumber(string.match(e[1], '-(%d+)$')), tonumber(e[2][4])
+      local o, c = tonumber(string.match(e[1], '-(%d+)$')), tonumber(string.match(e[2][4], '^%d+'))
       if not oldest then
         oldest = e[1]
         if size - c > bytes then
@@ -150,7 +152,7 @@ if size - floor > bytes or last - floorord > 2 * keep then
   end
 end
 
-redis.call('SET', state, table.concat({id, size, floor, floorord, status, prints}, '-'), 'KEEPTTL')
+redis.call('SET', state, struct.pack(layout, ms, last, size, floor, floorord, fence, over) .. prints, 'KEEPTTL')
 
 if newstatus then
   local changed = false
@@ -200,7 +202,8 @@ if newstatus then
     redis.call('PEXPIRE', task, ARGV[13] + ARGV[14])
     redis.call('PEXPIRE', log, ARGV[13])
     redis.call('PEXPIRE', state, ARGV[13])
-    redis.call('DEL', KEYS[4])
+    redis.call('HDEL', KEYS[4], 'holder', 'until', 'ttl', 'seen', 'seenat')
+    redis.call('PEXPIRE', KEYS[4], ARGV[13])
     recovered, changed = false, true
   end
   if changed and tonumber(ARGV[11]) > tonumber(redis.call('HGET', task, 'updated')) then

@@ -55,6 +55,9 @@ type encodedBatch struct {
 	last int
 }
 
+// text is the batch without a copy: it does not change any more.
+func (e encodedBatch) text() string { return unsafe.String(unsafe.SliceData(e.bytes), len(e.bytes)) }
+
 func encodeBatch(drafts []engine.Draft) encodedBatch {
 	size := 1 + binary.MaxVarintLen32
 	for i := range drafts {

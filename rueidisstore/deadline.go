@@ -41,7 +41,7 @@ func (d *deadlines) next() *deadline {
 
 // bounded has the end of a deadline and the values of a caller's context.
 type bounded struct {
-	*deadline
+	context.Context
 	caller context.Context
 }
 
@@ -58,7 +58,23 @@ func (s *Store) bound(ctx context.Context) (context.Context, context.CancelFunc)
 	if ctx.Err() != nil {
 		return ctx, nothing
 	}
-	return bounded{d, ctx}, nothing
+	return bounded{d.Context, ctx}, nothing
+}
+
+// boundAppend is bound for an append, which is cut off when ctx is cancelled: its
+// caller repeats it with the same token, or leaves that to somebody else.
+func (s *Store) boundAppend(ctx context.Context) (context.Context, context.CancelFunc) {
+	bound, done := s.bound(ctx)
+	shared, ok := bound.(bounded)
+	if !ok || ctx.Done() == nil {
+		return bound, done
+	}
+	cut, cancel := context.WithCancel(shared.Context)
+	stop := context.AfterFunc(ctx, cancel)
+	return bounded{cut, ctx}, func() {
+		stop()
+		cancel()
+	}
 }
 
 func nothing() {}

@@ -83,7 +83,7 @@ func (s *Store) Acquire(ctx context.Context, taskID, holder string, ttl time.Dur
 	go func() { listed <- s.listLeases(ctx, ttl, true, taskID) }() // waited for below
 	bounded, done := s.bound(ctx)
 	defer done()
-	n, err := leaseAcquireScript.Exec(bounded, s.client, s.keys.ofLease(taskID),
+	n, err := leaseAcquireScript.Exec(bounded, s.client, append(s.keys.ofLease(taskID), s.keys.state(taskID)),
 		[]string{incarnationOf(taskID), holder, millis(ttl)}).AsInt64()
 	unlisted := <-listed
 	switch {

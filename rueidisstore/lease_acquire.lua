@@ -1,10 +1,11 @@
 -- Makes somebody the holder of an open task.
--- KEYS: lease, task. ARGV: incarnation, holder, TTL (ms).
+-- KEYS: lease, task, state. ARGV: incarnation, holder, TTL (ms).
 -- Gives the fence; 0: unknown task; -1: the task is over; -2: another holder's
 -- lease lives.
 --
 -- A lease is a hash: holder (absent: released), fence, until and ttl (ms); seen
--- and seenat are notes of lease_check.lua. It ends with its task.
+-- and seenat are notes of lease_check.lua. It is there from the task's creation
+-- on. The state has a copy of the fence, so that an append needs no lease.
 local r = redis.call('HMGET', KEYS[2], 'id', 'status')
 if r[1] ~= ARGV[1] then
   return 0
@@ -29,4 +30,7 @@ end
 redis.call('HSET', KEYS[1], 'holder', ARGV[2], 'fence', string.format('%.0f', fence),
   'until', string.format('%.0f', now + ARGV[3]), 'ttl', ARGV[3])
 redis.call('PEXPIRE', KEYS[1], math.max(redis.call('PTTL', KEYS[2]), 1))
+if redis.call('EXISTS', KEYS[3]) == 1 then
+  redis.call('SETRANGE', KEYS[3], 40, struct.pack('<d', fence)) -- see append.lua
+end
 return fence

@@ -1,12 +1,14 @@
 -- Prolongs a lease. KEYS: lease, task. ARGV: incarnation, holder, TTL (ms).
 -- Gives 1, or 0 if it is not this holder's any more.
+local r = redis.call('HMGET', KEYS[2], 'id', 'status')
+if r[1] ~= ARGV[1] then
+  return 0 -- gone
+end
 local l = redis.call('HMGET', KEYS[1], 'holder', 'fence')
 local lacking = not l[1] and not l[2]
 if lacking then
-  -- The task is over or gone; or a failover or an eviction took a lease that
-  -- nobody else has had since.
-  local r = redis.call('HMGET', KEYS[2], 'id', 'status')
-  if r[1] ~= ARGV[1] or r[2] == 'COMPLETED' or r[2] == 'FAILED' or r[2] == 'CANCELLED' then
+  -- A failover or an eviction took a lease that nobody else has had since.
+  if r[2] == 'COMPLETED' or r[2] == 'FAILED' or r[2] == 'CANCELLED' then
     return 0
   end
 elseif l[1] ~= ARGV[2] then

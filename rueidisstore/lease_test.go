@@ -73,10 +73,16 @@ func TestLeaseKeysAreBounded(t *testing.T) {
 	if err := b.Erase(t.Context(), erased.ID); err != nil {
 		t.Fatal(err)
 	}
+	if n := b.int("EXISTS", b.keys.hold(erased.ID)); n != 0 {
+		t.Error("a lease outlives its task")
+	}
+	if ttl, log := b.int("PTTL", b.keys.hold(ended.ID)), b.int("PTTL", b.keys.log(ended.ID)); ttl > log || ttl <= 0 {
+		t.Errorf("the lease of a task that is over lives for %d ms, the log for %d", ttl, log)
+	}
+	if fields := b.do("HKEYS", b.keys.hold(ended.ID)); fmt.Sprint(fields.AsStrSlice()) != "[fence] <nil>" {
+		t.Errorf("the lease of a task that is over has %v", fields)
+	}
 	for _, id := range []string{ended.ID, erased.ID} {
-		if n := b.int("EXISTS", b.keys.hold(id)); n != 0 {
-			t.Error("a lease outlives its task")
-		}
 		eventually(t, "the index forgets what is over", func() bool {
 			b.orphans()
 			return b.place(id) == ""

@@ -2,9 +2,10 @@ package rueidisstore
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
-	"strings"
+	"math"
 
 	"github.com/redis/rueidis"
 
@@ -161,13 +162,14 @@ func readLast(answer rueidis.RedisResult, oldest []entry) (engine.EventID, error
 	if err != nil {
 		return engine.EventID{}, err
 	}
-	ms, rest, _ := strings.Cut(state, "-")
-	ordinal, _, _ := strings.Cut(rest, "-")
-	id, err := parseID(ms + "-" + ordinal)
-	if err != nil {
-		return id, unreadable(err)
+	if len(state) < 16 {
+		return engine.EventID{}, unreadable(fmt.Errorf("a state of %d bytes", len(state)))
 	}
-	return id, nil
+	// As append.lua writes it.
+	number := func(at int) uint64 {
+		return uint64(math.Float64frombits(binary.LittleEndian.Uint64(bytesOf(state[at:]))))
+	}
+	return engine.EventID{Millis: number(0), Ordinal: number(8)}, nil
 }
 
 // entry is an entry of a log.

@@ -22,10 +22,12 @@ func (s *Store) rehearse(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("rueidisstore: rehearsal: %w", err)
 	}
+	message := engine.Draft{Type: engine.TypeMessage, Payload: []byte(`{"message":""}`)}
 	suspended := engine.Draft{Type: engine.TypeSuspended, Payload: []byte(`{"suspendId":"s","allowedActions":["a"]}`)}
 	completed := engine.Draft{Type: engine.TypeCompleted, Payload: []byte(`{"result":null}`)}
 	_, cancelErr := s.RequestCancel(ctx, task.ID, "rehearsal")
 	holdErr := errors.Join(s.rehearseLease(ctx, task.ID), s.rehearseRevocations(ctx))
+	_, quickErr := s.Append(ctx, engine.Append{TaskID: task.ID, Token: "0", Events: []engine.Draft{message}})
 	_, appendErr := s.Append(ctx, engine.Append{TaskID: task.ID, Token: "1", Events: []engine.Draft{suspended}})
 	actErr := s.rehearseActions(ctx, task.ID)
 	_, endErr := s.Append(ctx, engine.Append{TaskID: task.ID, Token: "2", Events: []engine.Draft{completed}})
@@ -41,7 +43,7 @@ func (s *Store) rehearse(ctx context.Context) error {
 	_, _, dueErr := s.due(ctx, shardOf(task.ID))
 	unlistErr := s.reschedule(ctx, shardOf(task.ID), []string{task.ID}, nil)
 	eraseErr := s.Erase(ctx, task.ID)
-	for _, step := range []error{cancelErr, holdErr, appendErr, actErr, endErr, readErr, getErr, renewErr, leaseErr, dueErr, unlistErr, eraseErr} {
+	for _, step := range []error{cancelErr, holdErr, quickErr, appendErr, actErr, endErr, readErr, getErr, renewErr, leaseErr, dueErr, unlistErr, eraseErr} {
 		err = errors.Join(err, step)
 	}
 	if err != nil {

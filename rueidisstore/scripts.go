@@ -2,6 +2,7 @@ package rueidisstore
 
 import (
 	_ "embed"
+	"fmt"
 
 	"github.com/redis/rueidis"
 )
@@ -16,6 +17,8 @@ var (
 	createSource string
 	//go:embed append.lua
 	appendSource string
+	//go:embed append_quick.lua
+	appendQuickSource string
 	//go:embed cancel.lua
 	cancelSource string
 	//go:embed erase.lua
@@ -38,3 +41,9 @@ var (
 	dueScript    = rueidis.NewLuaScript(dueSource)
 	leaseScript  = rueidis.NewLuaScript(leaseSource)
 )
+
+// newQuickScript has its bounds in its text: an argument takes longer to hand
+// over than it looks.
+func newQuickScript(keep int, most int64) *rueidis.Lua {
+	return rueidis.NewLuaScript(fmt.Sprintf("local keep, most = %d, %d\n", keep, most) + appendQuickSource)
+}

@@ -34,6 +34,8 @@ type Store struct {
 	tail      *tail
 	// Arguments of every append, or answer.
 	maxStreamLength, maxStreamBytes, maxResolved string
+	// quick is append_quick.lua with this store's bounds.
+	quick *rueidis.Lua
 	// unsound holds shards of the index of suspensions that are to be checked.
 	unsound chan int
 
@@ -72,6 +74,7 @@ func New(cfg Config) (*Store, error) {
 	s := &Store{
 		cfg: cfg, keys: newKeyspace(cfg.Prefix), client: client, dues: newDueQueue(), deadlines: deadlines{timeout: cfg.CommandTimeout},
 		maxStreamLength: strconv.Itoa(cfg.MaxStreamLength + followSlack), maxStreamBytes: strconv.FormatInt(cfg.MaxStreamBytes, 10),
+		quick:       newQuickScript(cfg.MaxStreamLength+followSlack, cfg.MaxStreamBytes),
 		maxResolved: strconv.Itoa(cfg.Actions.MaxResolved), unsound: make(chan int, dueShards),
 	}
 	s.life, s.end = context.WithCancel(context.Background())
