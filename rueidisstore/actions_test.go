@@ -235,7 +235,7 @@ func TestExpiryByTheStoresClock(t *testing.T) {
 		return time.Unix(s, us*1000)
 	}
 	task := b.create()
-	end := now().Add(400 * time.Millisecond)
+	end := now().Add(400 * time.Millisecond).Truncate(time.Millisecond) // as the store keeps it
 	b.append(task.ID, suspension("s", end))
 	late := expiry(task.ID, "s")
 	late.Event.CreatedAt = time.Now().Add(time.Hour)

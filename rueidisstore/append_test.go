@@ -1,6 +1,7 @@
 package rueidisstore
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strconv"
@@ -424,5 +425,58 @@ func TestRESP2(t *testing.T) {
 	}
 	if p := b.read(task.ID, engine.EventID{}, 10); len(p.Events) != 2 {
 		t.Errorf("the log is %+v", p)
+	}
+}
+
+// An append whose caller has enough comes back, and may be repeated.
+func TestCancelledAppend(t *testing.T) {
+	server := redistest.Server(t)
+	b := openAt(t, server, func(c *Config) { c.CommandTimeout = 20 * time.Second })
+	task := b.create()
+	server.Pause()
+	for _, d := range []engine.Draft{message("quick"), draft(engine.TypeStarted, `{}`)} {
+		ctx, cancel := context.WithCancel(t.Context())
+		time.AfterFunc(20*time.Millisecond, cancel)
+		begin := time.Now()
+		_, err := b.Append(ctx, engine.Append{TaskID: task.ID, Token: string(d.Type), Events: []engine.Draft{d}})
+		b.wantCode("Append", err, engine.CodeStoreUnavailable)
+		if took := time.Since(begin); took > 5*time.Second {
+			t.Errorf("it came back after %v", took)
+		}
+	}
+	server.Resume()
+	for _, d := range []engine.Draft{message("quick"), draft(engine.TypeStarted, `{}`)} {
+		if _, err := b.Append(t.Context(), engine.Append{TaskID: task.ID, Token: string(d.Type), Events: []engine.Draft{d}}); err != nil {
+			t.Error(err)
+		}
+	}
+	if p := b.read(task.ID, engine.EventID{}, 10); len(p.Events) != 2 {
+		t.Errorf("the log is %+v", p)
+	}
+}
+
+// A token may be any text, also one that would be cut short by a script.
+func TestStrangeTokens(t *testing.T) {
+	b := open(t, testConfig(t))
+	task := b.create()
+	tokens := []string{"a\x00b", "a\x00c", "a", "1:2:3", "%d%s", "\xff\xfe", strings.Repeat("x", maxToken), " "}
+	var first [][]engine.EventID
+	send := func(token string) []engine.EventID {
+		ids, err := b.Append(t.Context(), engine.Append{TaskID: task.ID, Token: token, Events: []engine.Draft{message("m")}})
+		if err != nil {
+			t.Fatalf("%q: %v", token, err)
+		}
+		return ids
+	}
+	for i, token := range tokens {
+		first = append(first, send(token))
+		if first[i][0].Ordinal != uint64(i+1) {
+			t.Errorf("%q was taken for another: %v", token, first[i])
+		}
+	}
+	for i, token := range tokens {
+		if again := send(token); !slices.Equal(again, first[i]) {
+			t.Errorf("the repeat of %q gave %v, want %v", token, again, first[i])
+		}
 	}
 }

@@ -68,24 +68,29 @@ func TestTailHalfMigratedSlot(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer stopListening()
-	// One key at a time, behind the store's back: a script on several keys has
-	// to wait until the slot is settled (TRYAGAIN).
-	at := engine.EventID{Millis: uint64(time.Now().UnixMilli()) + 1}
-	step := func(what string) {
+	// All keys of a task are there from its creation on, so that none is missing
+	// on the node that has the others.
+	step := func(what string, drafts ...engine.Draft) {
 		t.Helper()
-		at.Ordinal++
-		if err := b.do(b.entryArgs(task.ID, at, message(what))...).Error(); err != nil {
-			t.Fatal(err)
-		}
+		ids := b.append(task.ID, append(drafts, message(what))...)
+		at := ids[len(ids)-1]
 		eventually(t, "an event "+what, func() bool { got, _, lost := w.state(); return got == at && lost == 0 })
 	}
 	step("before")
 	m := cluster.BeginMigration(cluster.Slot(b.keys.log(task.ID)))
 	step("with the slot open")
+	step("with the slot open, of a task that begins", draft(engine.TypeStarted, `{}`))
+	b.acquire(task.ID, "a", time.Minute)
+	b.renewed("a", time.Minute, task.ID)
 	for m.MoveKeys(100) > 0 {
 	}
 	step("with the keys moved")
-	step("with the keys still moved")
+	step("with the keys still moved", draft(engine.TypeStarted, `{}`))
+	b.renewed("a", time.Minute, task.ID)
+	if err := b.Release(t.Context(), task.ID, "a"); err != nil {
+		t.Fatal(err)
+	}
+	b.acquire(task.ID, "b", time.Minute)
 	if _, err := b.RequestCancel(t.Context(), task.ID, "why"); err != nil {
 		t.Fatal(err)
 	}
@@ -96,7 +101,10 @@ func TestTailHalfMigratedSlot(t *testing.T) {
 	}
 	m.Finish()
 	step("after")
-	step("long after")
+	b.append(task.ID, completed())
+	if _, err := b.Acquire(t.Context(), task.ID, "c", time.Minute); engine.CodeOf(err) != engine.CodeTaskAlreadyTerminal {
+		t.Errorf("Acquire of a task that is over gave %v", err)
+	}
 }
 
 // A node that hangs holds up its own logs only.

@@ -280,7 +280,7 @@ func (l *logged) into(cfg *Config) { cfg.Logger = slog.New(slog.NewTextHandler(l
 
 // entryArgs is an XADD of one event, behind the store's back.
 func (b *bench) entryArgs(taskID string, id engine.EventID, drafts ...engine.Draft) []string {
-	return []string{"XADD", b.keys.log(taskID), id.String(), "b", string(encodeBatch(drafts).bytes), "c", "0"}
+	return []string{"XADD", b.keys.log(taskID), id.String(), "b", encodeBatch(drafts).text(), "t", "0:0:"}
 }
 
 // atomically runs commands in one MULTI.
