@@ -146,7 +146,7 @@ func (s *Store) resolveArgs(r engine.Resolution) ([]string, error) {
 	}
 	var actionType, actionID, answer string
 	if r.Action != nil {
-		actionType = r.Action.ActionType
+		actionType = "=" + r.Action.ActionType
 		if !r.Expiry {
 			actionID = r.Action.ClientActionID
 		}

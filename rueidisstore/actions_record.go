@@ -41,12 +41,13 @@ const (
 	byExpiry    = "x"
 )
 
-// expiryMillis is how scripts take when a suspension expires: 0 for never.
+// expiryMillis is how scripts take when a suspension expires, rounded up so that
+// it does not come early: 0 for never.
 func expiryMillis(s engine.Suspended) int64 {
 	if s.ExpiresAt == nil {
 		return 0
 	}
-	return max(s.ExpiresAt.UnixMilli(), 1)
+	return max(s.ExpiresAt.Add(time.Millisecond-1).UnixMilli(), 1)
 }
 
 // encodeAllowed is how scripts take the allowed actions.

@@ -1,8 +1,8 @@
 -- Resolves a suspension, or tells why not: resolve_check.lua, then append.lua as
 -- a function, then resolve_keep.lua.
 -- KEYS: task, log, state, lease, acts.
--- ARGV: 1 incarnation, 2 suspension, 3 '1' for an expiry, 4 type of the action or
---   '' if there is none, 5 its id, 6 its fingerprint, 7 '1' if it does not fit,
+-- ARGV: 1 incarnation, 2 suspension, 3 '1' for an expiry, 4 '=' and the type of the
+--   action or '' if there is none, 5 its id, 6 its fingerprint, 7 '1' if it does not fit,
 --   8 the answer to keep, 9 when to hand it over if nobody has (ms from now),
 --   10 how many that were resolved to keep, 11 '1' if the caller is going to
 --   WAIT, then those of append.lua.
@@ -22,7 +22,7 @@ end
 if given[4] ~= '' then
   local allowed = false
   for _, action in ipairs(cjson.decode(redis.call('HGET', acts, 'a:' .. name))) do
-    allowed = allowed or action == given[4]
+    allowed = allowed or '=' .. action == given[4]
   end
   if not allowed then
     return 1
