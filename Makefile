@@ -7,7 +7,7 @@ BIN      := $(CURDIR)/.cache/bin
 LINT     := $(BIN)/golangci-lint
 # Pinned, so that a new version's opinions arrive on purpose.
 LINT_VERSION := v2.15.0
-MODULES  := . fiberbridge/middlewaretest protocol/conformance examples/jwt examples/e2e bench/gate
+MODULES  := . adapters/jsonschema fiberbridge/middlewaretest protocol/conformance examples/jwt examples/e2e bench/gate
 FUZZTIME ?= 20s
 ADDR     ?= 127.0.0.1:8080
 
@@ -26,6 +26,7 @@ unit: ## The library's own tests, its tests behind Fiber's middleware, and the e
 	$(GO) test -shuffle=on ./...
 	cd fiberbridge/middlewaretest && $(GO) test ./...
 	cd examples/jwt && $(GO) test ./...
+	cd adapters/jsonschema && $(GO) test ./...
 	cd bench/gate && $(GO) test ./...
 
 conformance: ## The wire contract, black box, against the demo host.
