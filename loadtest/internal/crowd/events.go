@@ -95,7 +95,7 @@ func (s *sub) unknown(body, id []byte) {
 		s.note(fmt.Sprintf("event %s is of task %q", e.ID, e.TaskID))
 		return
 	}
-	k := &known{body: body, id: e.ID, millis: e.Millis, ordinal: e.Ordinal, created: e.Created, terminal: e.Terminal()}
+	k := &known{body: body, id: e.ID, payload: e.Payload, millis: e.Millis, ordinal: e.Ordinal, created: e.Created, terminal: e.Terminal()}
 	if !s.content(&e) {
 		return
 	}
@@ -127,7 +127,7 @@ func (s *sub) content(e *wire.Event) bool {
 		s.note(fmt.Sprintf("event %s is not UTF-8", e.ID))
 		return false
 	}
-	if k := s.task.recall(e.Ordinal); k != nil && (!bytes.Equal(k.id, e.ID) || k.created != e.Created || !bytes.HasSuffix(k.body, append(bytes.Clone(e.Payload), '}'))) {
+	if k := s.task.recall(e.Ordinal); k != nil && (!bytes.Equal(k.id, e.ID) || k.created != e.Created || !bytes.Equal(k.payload, e.Payload)) {
 		l.counters.Corrupt++
 		s.note(fmt.Sprintf("event %s is not what another subscriber got", e.ID))
 		return false

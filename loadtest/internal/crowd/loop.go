@@ -95,9 +95,10 @@ func (l *loop) run() {
 	defer close(l.ended)
 	events := make([]unix.EpollEvent, 512)
 	for !l.stopped {
-		wait := l.ring()
+		l.ring()
+		l.connectMore()
 		l.totals.publish(&l.stats)
-		n, err := unix.EpollWait(l.epoll, events, wait)
+		n, err := unix.EpollWait(l.epoll, events, l.patience())
 		if err != nil && err != unix.EINTR {
 			l.crowd.report("epoll_wait: " + err.Error())
 			break
@@ -105,7 +106,6 @@ func (l *loop) run() {
 		for i := range max(n, 0) {
 			l.dispatch(&events[i])
 		}
-		l.connectMore()
 	}
 	for _, s := range l.subs {
 		s.drop()

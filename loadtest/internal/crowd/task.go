@@ -24,6 +24,7 @@ type Task struct {
 // known is an event that some subscriber has parsed and checked.
 type known struct {
 	body, id []byte
+	payload  []byte
 	millis   uint64
 	ordinal  uint64
 	created  int64
@@ -68,7 +69,7 @@ func (t *Task) remember(k *known) {
 		return
 	}
 	kept := *k // k itself stays on its caller's stack
-	kept.body, kept.id = bytes.Clone(k.body), bytes.Clone(k.id)
+	kept.body, kept.id, kept.payload = bytes.Clone(k.body), bytes.Clone(k.id), bytes.Clone(k.payload)
 	slot := &t.memo[k.ordinal%memoEvents]
 	if old := slot.Load(); old == nil || old.ordinal < k.ordinal {
 		slot.CompareAndSwap(old, &kept)

@@ -43,14 +43,13 @@ func (l *loop) after(s *sub, delay int64, kind timerKind) {
 	heap.Push(&l.timers, timer{l.mono() + delay, s, s.gen, kind})
 }
 
-// ring fires what is due and returns how long the next wait may be, in
-// milliseconds, -1 for ever.
-func (l *loop) ring() int {
+// ring fires what is due.
+func (l *loop) ring() {
 	for len(l.timers) > 0 {
 		now := l.mono()
 		first := l.timers[0]
 		if first.at > now {
-			return int(min((first.at-now)/1e6+1, 1000))
+			return
 		}
 		heap.Pop(&l.timers)
 		if first.gen != first.sub.gen {
@@ -65,5 +64,13 @@ func (l *loop) ring() int {
 			first.sub.lateAtDoor()
 		}
 	}
-	return -1
+}
+
+// patience is how long the loop may wait for the next timer, in milliseconds,
+// -1 for ever.
+func (l *loop) patience() int {
+	if len(l.timers) == 0 {
+		return -1
+	}
+	return int(max(l.timers[0].at-l.mono(), 0)/1e6 + 1)
 }

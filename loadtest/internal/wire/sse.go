@@ -22,6 +22,7 @@ type SSE struct {
 	// Plain says that the body is not chunked.
 	Plain bool
 
+	out     Block
 	pending []byte // an incomplete block
 	data    []byte // of a block with several data lines
 	left    int    // of the current chunk
@@ -200,20 +201,21 @@ func blockEnd(b []byte, from int) int {
 		if lf < 0 {
 			return -1
 		}
-		if i += lf + 1; i < len(b) && b[i] == '\n' {
-			return i + 1
-		}
-		if i+1 < len(b) && b[i] == '\r' && b[i+1] == '\n' {
-			return i + 2
-		}
-		if i == 1 || i == 2 && b[0] == '\r' { // a blank line at the very beginning
+		i += lf + 1
+		switch {
+		case i == 1 || i == 2 && b[0] == '\r': // a blank line at the very beginning
 			return i
+		case i < len(b) && b[i] == '\n':
+			return i + 1
+		case i+1 < len(b) && b[i] == '\r' && b[i+1] == '\n':
+			return i + 2
 		}
 	}
 }
 
 func (s *SSE) block(b []byte, take func(*Block) bool) (bool, error) {
-	out := Block{Retry: -1}
+	out := &s.out // on the stack it would not stay: take may do anything with it
+	*out = Block{Retry: -1}
 	lines, fields := 0, 0
 	for len(b) > 0 {
 		lf := bytes.IndexByte(b, '\n')
@@ -255,5 +257,5 @@ func (s *SSE) block(b []byte, take func(*Block) bool) (bool, error) {
 		}
 	}
 	out.Comment = fields == 0
-	return take(&out), nil
+	return take(out), nil
 }

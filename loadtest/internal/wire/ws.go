@@ -73,6 +73,9 @@ func frameEnd(b []byte) (n, from int, err error) {
 	if b[0]&0x70 != 0 || b[1]&0x80 != 0 { // reserved bits, or masked by a server
 		return 0, 0, errFrame
 	}
+	if b[0]&0x08 != 0 && b[1] > 125 { // a control frame
+		return 0, 0, errFrame
+	}
 	size, from := uint64(b[1]), 2
 	switch size {
 	case 126:
@@ -99,7 +102,7 @@ func (w *WS) frame(first byte, payload []byte, take func(byte, []byte) bool) (bo
 	final, op := first&0x80 != 0, first&0x0f
 	switch op {
 	case OpClose, OpPing, OpPong:
-		if !final || len(payload) > 125 {
+		if !final {
 			return false, errFrame
 		}
 		return take(op, payload), nil
