@@ -15,8 +15,15 @@ import (
 // BenchmarkRing is the hub without sockets: an entry is pushed into each ring,
 // and every outlet is given it.
 func BenchmarkRing(b *testing.B) {
-	for _, size := range []struct{ logs, outlets int }{{1, 1}, {1, 2000}, {2000, 2000}} {
-		b.Run(fmt.Sprintf("logs=%d/outlets=%d", size.logs, size.outlets), func(b *testing.B) {
+	sizes := []struct{ logs, outlets int }{{1, 1}, {1, 2000}, {2000, 2000}}
+	for _, size := range sizes {
+		b.Run(fmt.Sprintf("cores=1/logs=%d/outlets=%d", size.logs, size.outlets), func(b *testing.B) {
+			onOneCore(b)
+			benchHub(b, size.logs, size.outlets, 1)
+		})
+	}
+	for _, size := range sizes[1:] {
+		b.Run(fmt.Sprintf("cores=all/logs=%d/outlets=%d", size.logs, size.outlets), func(b *testing.B) {
 			benchHub(b, size.logs, size.outlets, 1)
 		})
 	}
@@ -27,6 +34,7 @@ func BenchmarkRing(b *testing.B) {
 func BenchmarkFlush(b *testing.B) {
 	for _, entries := range []int{32, 128} {
 		b.Run(fmt.Sprintf("outlets=2000/entries=%d", entries), func(b *testing.B) {
+			onOneCore(b)
 			benchHub(b, 1, 2000, entries)
 		})
 	}
