@@ -38,6 +38,13 @@ type Config struct {
 	Emit     EmitConfig
 	Lease    LeaseConfig
 	Delivery fanout.Config
+	// RollUp lists task types whose adjacent TASK_MESSAGE events, if of equal
+	// level, may reach a subscriber by SSE or WebSocket as one, while it cannot
+	// keep up: with their texts in a row, and the id and time of the last of
+	// them. A slow reader of a stream of tokens then catches up, where it would
+	// fall behind for good. Who keeps up sees every event, and so do polls; the
+	// log itself is not changed. Defaults to none.
+	RollUp []string
 	// Revocations bounds what Revoke stores.
 	Revocations RevocationConfig
 	// Creates bounds how fast one subject creates.

@@ -105,7 +105,7 @@ func (s *streams) serveSSE(h *handover, place *ticket, start engine.Start, auth 
 		h.answer(st.framing.appendClosing(head, st.taskID, closingDraining, s.retryAfter()))
 		return
 	}
-	st.outlet.Follow(st.taskID, fanout.ID(start.Position), gap)
+	start.Follow(st.outlet, gap)
 	if err := st.adopt(h); err != nil {
 		s.log.Warn("sse: connection cannot be taken over", slog.Any("error", err))
 		h.answer(st.framing.appendClosing(head, st.taskID, closingDraining, s.retryAfter()))

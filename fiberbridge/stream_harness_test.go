@@ -52,6 +52,8 @@ type hostSetup struct {
 	// wrap puts something in front of the store.
 	wrap    func(engine.Store) engine.Store
 	deliver fanout.Config
+	// rollUp is engine.Config.RollUp.
+	rollUp []string
 	// owners defaults to engine.OwnerOnly.
 	owners  engine.OwnershipPolicy
 	metrics engine.MetricsSink
@@ -84,7 +86,7 @@ func startHost(t testing.TB, setup hostSetup) *streamHost {
 	}
 	h.eng, err = engine.New(engine.Config{
 		Store: store, Executor: h.exec, Ownership: setup.owners, Delivery: setup.deliver,
-		Metrics: setup.metrics, Logger: logger,
+		RollUp: setup.rollUp, Metrics: setup.metrics, Logger: logger,
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -8,7 +8,6 @@ import (
 	"slices"
 
 	"github.com/taskbridge/taskbridge-fiber/engine"
-	"github.com/taskbridge/taskbridge-fiber/engine/fanout"
 	"github.com/taskbridge/taskbridge-fiber/fiberbridge/internal/wsproto"
 )
 
@@ -93,7 +92,7 @@ func (w *wsStream) subscribe(start engine.Start, cmd wsCommand) {
 	} else {
 		w.tasks = append(w.tasks, task)
 		w.idleSince = 0
-		w.outlet.Follow(task, fanout.ID(start.Position), confirmed)
+		start.Follow(w.outlet, confirmed)
 	}
 	w.settle()
 }

@@ -66,7 +66,7 @@ func (l *loop) stand(s *sub) whereabouts {
 func (l *loop) ringSpan(s *sub) (span, whereabouts) {
 	g, lg := s.group, s.group.log
 	framing := s.outlet.class.cfg.Framing
-	k := spanKey{log: lg, framing: framing, epoch: g.epoch, after: s.cursor}
+	k := spanKey{log: lg, framing: framing, epoch: g.epoch, after: s.cursor, merged: l.merging(s)}
 	if s.standing != stale && !s.loose {
 		if sp, ok := l.spans.get(&k, g.head); ok {
 			return sp, inside
@@ -80,8 +80,12 @@ func (l *loop) ringSpan(s *sub) (span, whereabouts) {
 	}
 	r := &lg.ring
 	entries := l.work.entries[:0]
+	limit := l.hub.cfg.FlushBytes
+	if k.merged {
+		limit *= 4 // most of an entry that holds a word is what is around it
+	}
 	first := int(s.cursor.Ordinal - r.base.Ordinal)
-	for i, bytes := first, 0; i < r.n && bytes <= l.hub.cfg.FlushBytes; i++ {
+	for i, bytes := first, 0; i < r.n && bytes <= limit; i++ {
 		e := r.at(i)
 		entries = append(entries, *e)
 		bytes += len(e.Body)
@@ -89,7 +93,7 @@ func (l *loop) ringSpan(s *sub) (span, whereabouts) {
 	more := first+len(entries) < r.n
 	lg.mu.Unlock()
 
-	sp := l.frame(framing, lg.key, entries)
+	sp := l.frame(framing, lg.key, entries, k.merged)
 	sp.full = sp.full || more
 	clear(entries)
 	l.work.entries = entries
@@ -113,10 +117,10 @@ func (l *loop) pageSpan(s *sub, c *catchUp) (span, bool) {
 		return span{bytes: gap, end: after, full: true, gap: true}, c.unsaid
 	}
 	g := s.group
-	k := spanKey{log: g.log, page: page, framing: s.outlet.class.cfg.Framing, after: after}
+	k := spanKey{log: g.log, page: page, framing: s.outlet.class.cfg.Framing, after: after, merged: l.merging(s)}
 	sp, ok := l.spans.get(&k, g.head)
 	if !ok {
-		sp = l.frame(k.framing, g.log.key, page.Entries[taken:])
+		sp = l.frame(k.framing, g.log.key, page.Entries[taken:], k.merged)
 		sp.full = true
 		if len(g.members) > 1 {
 			l.spans.put(k, sp, l.now)
@@ -179,11 +183,14 @@ func (l *loop) flush(o *Outlet) {
 	s := o.subs
 	sp, where := l.next(s)
 	switch where {
+	case current:
+		l.note(o, o.catch == nil)
 	case past:
 		l.finish(s)
 	case inside:
 		s.advance(&sp)
 		l.write(o, sp.bytes)
+		l.note(o, !sp.full)
 		if sp.over {
 			l.finish(s)
 		} else if sp.full {
@@ -229,6 +236,7 @@ func (l *loop) flushMany(o *Outlet) {
 		s = following
 	}
 	l.write(o, w.join(total))
+	l.note(o, !again && o.catch == nil)
 	for i, s := range w.finals {
 		w.finals[i] = nil
 		if o.state != outletEnded && s.outlet == o {

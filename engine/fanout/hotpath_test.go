@@ -218,6 +218,6 @@ func BenchmarkFrame(b *testing.B) {
 	}
 	b.ReportAllocs()
 	for b.Loop() {
-		l.frame(lineFraming{}, "k", all)
+		l.frame(lineFraming{}, "k", all, false)
 	}
 }

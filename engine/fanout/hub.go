@@ -17,6 +17,7 @@ import (
 type Hub struct {
 	cfg    Config
 	src    Source
+	merger Merger          // src, if it is one
 	ctx    context.Context // ends with Close: every Follow and Read is below it
 	cancel context.CancelFunc
 	start  time.Time
@@ -48,6 +49,7 @@ func New(cfg Config, src Source) (*Hub, error) {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	h := &Hub{cfg: cfg, src: src, ctx: ctx, cancel: cancel, start: time.Now(), closed: make(chan struct{})}
+	h.merger, _ = src.(Merger)
 	h.logs = newRegistry(h)
 	h.budget.limit = int64(cfg.TotalBytes)
 	h.reads = reads{hub: h, flights: make(map[flightKey]*flight)}

@@ -57,6 +57,7 @@ type group struct {
 	waiting bool // in a slot of the pacer
 	dead    bool // without members, and left the log
 	over    bool // head is the final entry
+	merged  bool // entries may be merged for those that cannot keep up
 	epoch   uint32
 	head    ID
 	asked   int64 // when the pass under way was asked for

@@ -160,7 +160,7 @@ func (l *loop) obey(c *command) {
 		l.drain(o)
 	case o.state == outletEnding:
 	case c.op == opFollow:
-		l.follow(o, c.key, c.after, c.bytes)
+		l.follow(o, c)
 	case c.op == opUnfollow:
 		if s := o.find(c.key); s != nil {
 			next := s.next
@@ -176,8 +176,9 @@ func (l *loop) obey(c *command) {
 }
 
 // follow adds a subscription, or moves the one that there is.
-func (l *loop) follow(o *Outlet, key string, after ID, opening []byte) {
-	l.control(o, opening)
+func (l *loop) follow(o *Outlet, c *command) {
+	key, after := c.key, c.after
+	l.control(o, c.bytes)
 	if o.state != outletOpen {
 		return
 	}
@@ -198,6 +199,7 @@ func (l *loop) follow(o *Outlet, key string, after ID, opening []byte) {
 	}
 	*s = sub{outlet: o, group: g, cursor: after, index: uint32(len(g.members))}
 	g.members = append(g.members, s)
+	g.merged = g.merged || c.merged && l.hub.merger != nil
 	o.link(s)
 	l.hub.subscriptions.Add(1)
 	if o.where == clockStill {

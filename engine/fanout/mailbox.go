@@ -24,6 +24,7 @@ type command struct {
 	bytes  []byte
 	open   *OutletConfig
 	flight *flight
+	merged bool // opFollow
 }
 
 // mailbox is how other goroutines reach a loop: calls in their order, and

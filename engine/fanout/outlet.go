@@ -38,14 +38,18 @@ type errand struct {
 	rest  *rest // not nil while parked: what the sink has not taken
 	catch *catchUp
 	many  *many // not nil since there were two subscriptions at once
+	// behind is since when it has not kept up, zero if it does or if nobody
+	// wants to know.
+	behind int64
 }
 
 // noErrand is that of nearly all outlets. It is never written to.
 var noErrand errand
 
-func (o *Outlet) setRest(r *rest)     { o.setErrand(errand{r, o.catch, o.many}) }
-func (o *Outlet) setCatch(c *catchUp) { o.setErrand(errand{o.rest, c, o.many}) }
-func (o *Outlet) setMany(m *many)     { o.setErrand(errand{o.rest, o.catch, m}) }
+func (o *Outlet) setRest(r *rest)     { o.setErrand(errand{r, o.catch, o.many, o.behind}) }
+func (o *Outlet) setCatch(c *catchUp) { o.setErrand(errand{o.rest, c, o.many, o.behind}) }
+func (o *Outlet) setMany(m *many)     { o.setErrand(errand{o.rest, o.catch, m, o.behind}) }
+func (o *Outlet) setBehind(at int64)  { o.setErrand(errand{o.rest, o.catch, o.many, at}) }
 
 func (o *Outlet) setErrand(e errand) {
 	switch {

@@ -15,6 +15,7 @@ type spanKey struct {
 	page    *Page // for what was read: not to be mixed up with the ring's
 	framing Framing
 	epoch   uint32
+	merged  bool
 	after   ID
 }
 
@@ -104,20 +105,26 @@ type scratch struct {
 	parts   []span
 }
 
-// frame encodes entries, as many as fit one write, into a buffer of their own.
-// full says that entries were left out.
-func (l *loop) frame(framing Framing, key string, entries []Entry) span {
+// frame encodes entries, as many as fit one write, into a buffer of their own,
+// merged if they are to be. full says that entries were left out.
+func (l *loop) frame(framing Framing, key string, entries []Entry, merged bool) span {
 	var s span
 	buf := l.work.bytes[:0]
-	for i := range entries {
+	limit := l.hub.cfg.FlushBytes
+	for i, n := 0, 1; i < len(entries); i += n {
+		e := entries[i]
+		if merged {
+			e, n = l.hub.merger.Merge(entries[i:], limit)
+			n = max(n, 1)
+		}
 		end := len(buf)
-		buf = framing.AppendEntry(buf, key, entries[i])
-		if len(buf) > l.hub.cfg.FlushBytes && i > 0 {
+		buf = framing.AppendEntry(buf, key, e)
+		if len(buf) > limit && i > 0 {
 			buf = buf[:end]
 			s.full = true
 			break
 		}
-		s.end, s.over = entries[i].ID, entries[i].Final
+		s.end, s.over = e.ID, e.Final
 	}
 	s.bytes = append(make([]byte, 0, len(buf)), buf...)
 	if cap(buf) <= 4*l.hub.cfg.FlushBytes {
