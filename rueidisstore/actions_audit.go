@@ -10,11 +10,11 @@ import (
 	"github.com/redis/rueidis"
 )
 
-// The index of suspensions may lose a place (a failover of its shard that the
-// task's did not share), or be lost as a whole (an eviction, a DEL). The index of
-// open tasks, due, is what it is checked against: now and then by maintenance,
-// and at once if the member is missing that a whole index has. The other way
-// round too: a task that is in the one is put into the other.
+// The indexes of suspensions and of leases may lose a place (a failover of its
+// shard that the task's did not share), or be lost as a whole (an eviction, a
+// DEL). The index of open tasks, due, is what they are checked against: now and
+// then by maintenance, and at once if the member is missing that a whole index of
+// suspensions has. The other way round too: what is in that is put into due.
 
 const (
 	// wholeIndex is a member of every shard that was checked. It is no id.
@@ -53,25 +53,31 @@ func (s *Store) auditNow(ctx context.Context, shard int, holder string) error {
 	return err
 }
 
-// audit puts every task of a shard that has acts into the index, to be looked at
-// within spread, and every one that is in the index into that of open tasks.
+// audit puts every task of a shard that has acts, or a lease, into the index of
+// these, to be looked at within spread, and every one that is in the index of
+// suspensions into that of open tasks.
 func (s *Store) audit(ctx context.Context, shard int, holder string, spread time.Duration) error {
 	err := s.eachOf(ctx, shard, holder, s.keys.due(shard), func(ctx context.Context, ids []string) error {
-		reads := make(rueidis.Commands, len(ids))
-		for i, id := range ids {
-			reads[i] = s.client.B().Hget().Key(s.keys.task(id)).Field(fieldResolved).Build()
+		reads := make(rueidis.Commands, 0, 2*len(ids))
+		for _, id := range ids {
+			reads = append(reads,
+				s.client.B().Hget().Key(s.keys.task(id)).Field(fieldResolved).Build(),
+				s.client.B().Hget().Key(s.keys.hold(id)).Field("holder").Build())
 		}
 		var looks []lookAt
+		var held []string
 		for i, answer := range s.client.DoMulti(ctx, reads...) {
-			err := answer.Error()
-			if err != nil && !rueidis.IsRedisNil(err) {
+			switch err := answer.Error(); {
+			case rueidis.IsRedisNil(err):
+			case err != nil:
 				return err
-			}
-			if err == nil {
-				looks = append(looks, lookAt{taskID: ids[i], atLeast: time.Duration(rand.Int64N(int64(spread) + 1))})
+			case i%2 == 0:
+				looks = append(looks, lookAt{taskID: ids[i/2], atLeast: time.Duration(rand.Int64N(int64(spread) + 1))})
+			default:
+				held = append(held, ids[i/2])
 			}
 		}
-		return s.listActions(ctx, looks...)
+		return errors.Join(s.listActions(ctx, looks...), s.listLeases(ctx, 0, true, held...))
 	})
 	if err != nil {
 		return err
