@@ -44,13 +44,16 @@ func (e *Engine) Cancel(ctx context.Context, auth AuthContext, taskID, reason st
 		return res, nil
 	}
 	e.cfg.Metrics.Add(MetricCancels, 1, "")
-	if e.cfg.Executor == nil {
-		return res, nil
-	}
 	// What is noted is not taken back, so the executor hears of it even if the
 	// caller has gone.
 	tell, done := context.WithTimeout(context.WithoutCancel(ctx), cancelTimeout)
 	defer done()
+	if err := e.emitter.cancelParked(tell, task); err != nil {
+		return CancelResult{}, storeError("cancel a task that waits", err)
+	}
+	if e.cfg.Executor == nil {
+		return res, nil
+	}
 	if err := e.cfg.Executor.Cancel(tell, task); err != nil {
 		return CancelResult{}, submissionError("the task's executor could not be told", err)
 	}

@@ -72,6 +72,9 @@ func (e *Engine) Create(ctx context.Context, auth AuthContext, req CreateRequest
 		Input: req.Input, Metadata: req.Metadata, Attachments: declared(req.Files),
 		Status: StatusAccepted,
 	}
+	if r := e.emitter.restarter; r != nil && e.emitter.holds != nil {
+		task.Restartable, task.OpenWithin = r.Restartable(task.Type), e.cfg.Lease.TTL
+	}
 	if err := e.authorizeCreate(ctx, auth, task); err != nil {
 		return CreateResult{}, err
 	}

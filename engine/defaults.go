@@ -28,6 +28,7 @@ func (c Config) withDefaults() Config {
 	c.Limits = c.Limits.withDefaults()
 	c.Emit = c.Emit.withDefaults()
 	c.Lease.TTL = cmp.Or(c.Lease.TTL, 30*time.Second)
+	c.Lease.MaxRestarts = cmp.Or(c.Lease.MaxRestarts, 5)
 	c.Creates.PerSecond = cmp.Or(c.Creates.PerSecond, 100)
 	c.Creates.Burst = cmp.Or(c.Creates.Burst, max(10*c.Creates.PerSecond, 1))
 	c.Revocations.TTL = cmp.Or(c.Revocations.TTL, 24*time.Hour)

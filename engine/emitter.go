@@ -18,11 +18,15 @@ type Emitter struct {
 	holds   *holds      // nil if the store has no Leases
 	actions ActionStore // nil if the store is none
 	runs    runs
-	limits  Limits
-	emit    EmitConfig
-	metrics MetricsSink
-	logger  *slog.Logger
-	files   AttachmentStore // nil if there is none
+	// restarter is nil if the executor is none; drained ends when the engine
+	// takes nothing new.
+	restarter Restarter
+	drained   context.Context
+	limits    Limits
+	emit      EmitConfig
+	metrics   MetricsSink
+	logger    *slog.Logger
+	files     AttachmentStore // nil if there is none
 
 	// work counts the goroutines that append. Each exists only while it has
 	// something to store.
@@ -35,11 +39,12 @@ type Emitter struct {
 	end  context.CancelFunc
 }
 
-func newEmitter(cfg Config) *Emitter {
+func newEmitter(cfg Config, drained context.Context) *Emitter {
 	m := &Emitter{
 		store: cfg.Store, limits: cfg.Limits, emit: cfg.Emit,
-		metrics: cfg.Metrics, logger: cfg.Logger, files: cfg.Attachments,
+		metrics: cfg.Metrics, logger: cfg.Logger, files: cfg.Attachments, drained: drained,
 	}
+	m.restarter, _ = cfg.Executor.(Restarter)
 	m.signals, _ = cfg.Store.(Signals)
 	m.actions, _ = cfg.Store.(ActionStore)
 	m.life, m.end = context.WithCancel(context.Background())
@@ -85,7 +90,7 @@ func (m *Emitter) Open(ctx context.Context, task Task) (*Run, error) {
 		return err
 	})
 	if err != nil {
-		_ = m.holds.leave(ctx, r.hold, r, false)
+		_ = m.holds.leave(ctx, r.hold, r, unclean)
 		r.cancel(err)
 		return nil, err
 	}

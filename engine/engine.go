@@ -48,7 +48,7 @@ func New(cfg Config) (*Engine, error) {
 	e := &Engine{cfg: cfg, stopping: make(chan struct{}, 1)}
 	e.drained, e.drain = context.WithCancel(context.Background())
 	e.life, e.endLife = context.WithCancel(context.Background())
-	e.emitter = newEmitter(cfg)
+	e.emitter = newEmitter(cfg, e.drained)
 	e.rate.CreateRate = cfg.Creates
 	e.handOffs = newHandOffs(e.emitter, cfg.Executor, cfg.Logger, e.drained)
 	var err error

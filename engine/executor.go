@@ -27,6 +27,23 @@ type TaskExecutor interface {
 	Cancel(ctx context.Context, task Task) error
 }
 
+// Restarter is the power of a TaskExecutor to run a task again whose worker was
+// lost. New looks for it once; it counts on a store with Leases.
+//
+// An executor that has it opens a Run for every submitted task at once, even if
+// the task has to wait for its turn: one that nobody opens within
+// LeaseConfig.TTL counts as lost, too.
+type Restarter interface {
+	// Restartable reports whether tasks of a type may be run again from their
+	// beginning: whether what their worker did before it was lost may be done
+	// twice. It is asked at create and kept with the task.
+	Restartable(taskType string) bool
+	// Restart runs a task again, in the background: it opens a Run, as for a
+	// task that was submitted. That ends with TASK_CONFLICT if another node is
+	// faster. An error leaves the task to other nodes, or to a later time.
+	Restart(ctx context.Context, task Task) error
+}
+
 // TaskSpec is what an executor knows of a task before it exists.
 type TaskSpec struct {
 	Type        string

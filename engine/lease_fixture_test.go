@@ -28,6 +28,7 @@ type leased struct {
 type lease struct {
 	holder        string // "": released
 	fence         uint64
+	takeovers     int
 	until, seenAt time.Time
 	ttl           time.Duration
 	seen          time.Time // the until that was seen overdue
@@ -92,8 +93,11 @@ func (l *leased) Acquire(ctx context.Context, taskID, holder string, ttl time.Du
 		l.tasks[taskID] = t
 	}
 	if t.holder != holder {
-		if t.holder != "" && t.until.After(l.now()) {
-			return 0, engine.NewError(engine.CodeTaskConflict, "held")
+		if t.holder != "" && t.holder != nobody {
+			if t.until.After(l.now()) {
+				return 0, engine.NewError(engine.CodeTaskConflict, "held")
+			}
+			t.takeovers++
 		}
 		t.fence++
 	}
@@ -117,17 +121,43 @@ func (l *leased) Renew(ctx context.Context, holder string, taskIDs []string, ttl
 	return lost, nil
 }
 
-func (l *leased) Release(_ context.Context, taskID, holder string) error {
+// nobody holds the lease of an orphan that no holder ever had, or that one left.
+const nobody = "nobody"
+
+func (l *leased) Create(ctx context.Context, task engine.Task) (engine.Task, bool, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	stored, created, err := l.Store.Create(ctx, task)
+	if created && task.OpenWithin > 0 {
+		l.tasks[stored.ID] = &lease{holder: nobody, until: l.now().Add(task.OpenWithin), ttl: task.OpenWithin}
+	}
+	return stored, created, err
+}
+
+func (l *leased) Release(_ context.Context, taskID, holder string, orphan bool) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.calls["Release"]++
 	if t := l.tasks[taskID]; t != nil && t.holder == holder {
-		t.holder = ""
+		t.holder, t.takeovers = "", 0
+		if orphan {
+			now := l.now()
+			t.holder, t.until, t.seen, t.seenAt = nobody, now, now, now.Add(-t.ttl)
+		}
 	}
 	return nil
 }
 
-func (l *leased) Orphans(_ context.Context, limit int) (ids []string, err error) {
+func (l *leased) HandedOver(ctx context.Context, taskID, suspendID string, fence uint64) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if t := l.tasks[taskID]; t != nil && !t.over && fence != 0 && t.fence > fence {
+		return engine.NewError(engine.CodeTaskConflict, "another holds the task")
+	}
+	return l.Store.HandedOver(ctx, taskID, suspendID, fence)
+}
+
+func (l *leased) Orphans(_ context.Context, limit int) (ids []engine.Orphan, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.calls["Orphans"]++
@@ -142,7 +172,7 @@ func (l *leased) Orphans(_ context.Context, limit int) (ids []string, err error)
 		case t.until.After(now) || t.seenAt.Add(t.ttl/3).After(now) || t.claimed.Add(5*time.Second).After(now):
 		default:
 			t.claimed = now
-			ids = append(ids, id)
+			ids = append(ids, engine.Orphan{TaskID: id, Takeovers: t.takeovers})
 		}
 	}
 	return ids, nil
@@ -194,15 +224,15 @@ func (n *node) Renew(ctx context.Context, holder string, taskIDs []string, ttl t
 	return n.leased.Renew(ctx, holder, taskIDs, ttl)
 }
 
-func (n *node) Release(ctx context.Context, taskID, holder string) error {
+func (n *node) Release(ctx context.Context, taskID, holder string, orphan bool) error {
 	if err := n.down(); err != nil {
 		return err
 	}
 	time.Sleep(n.slow)
-	return n.leased.Release(ctx, taskID, holder)
+	return n.leased.Release(ctx, taskID, holder, orphan)
 }
 
-func (n *node) Orphans(ctx context.Context, limit int) ([]string, error) {
+func (n *node) Orphans(ctx context.Context, limit int) ([]engine.Orphan, error) {
 	if err := n.down(); err != nil {
 		return nil, err
 	}

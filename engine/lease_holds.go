@@ -15,7 +15,9 @@ type holds struct {
 	leases Leases
 	holder string // names this engine, among all that ever were
 	ttl    time.Duration
-	logger *slog.Logger
+	// restarts bounds how often a task in trouble is run again.
+	restarts int
+	logger   *slog.Logger
 
 	// life ends the goroutines, work counts them.
 	life context.Context
@@ -49,7 +51,7 @@ func (t *hold) appendFence() uint64 {
 
 func newHolds(life context.Context, leases Leases, cfg Config, work *gate) *holds {
 	return &holds{
-		leases: leases, holder: rand.Text(), ttl: cfg.Lease.TTL, logger: cfg.Logger,
+		leases: leases, holder: rand.Text(), ttl: cfg.Lease.TTL, restarts: cfg.Lease.MaxRestarts, logger: cfg.Logger,
 		life: life, work: work, tasks: map[string]*hold{},
 	}
 }
@@ -127,10 +129,22 @@ func (h *holds) forget(t *hold) {
 	}
 }
 
-// leave is called when r is closed. The last run to leave releases the lease if
-// clean, and else lets it run out: a worker that left its task unfinished with
-// an error is as good as lost.
-func (h *holds) leave(ctx context.Context, t *hold, r *Run, clean bool) error {
+// departure is how a run leaves its task.
+type departure int
+
+const (
+	// unclean lets the lease run out: a worker that left its task unfinished with
+	// an error is as good as lost.
+	unclean departure = iota
+	// clean releases the lease.
+	clean
+	// forOthers releases it so that another node goes on with the task at once.
+	forOthers
+)
+
+// leave is called when r is closed. What becomes of the lease, the last run to
+// leave decides.
+func (h *holds) leave(ctx context.Context, t *hold, r *Run, how departure) error {
 	if h == nil {
 		return nil
 	}
@@ -141,7 +155,7 @@ func (h *holds) leave(ctx context.Context, t *hold, r *Run, clean bool) error {
 		h.mu.Unlock()
 		return nil
 	}
-	if !clean {
+	if how == unclean {
 		h.forget(t)
 		h.mu.Unlock()
 		return nil
@@ -150,7 +164,7 @@ func (h *holds) leave(ctx context.Context, t *hold, r *Run, clean bool) error {
 	h.mu.Unlock()
 
 	err := r.em.retry(ctx, "release a task's lease", t.taskID, func() error {
-		return h.leases.Release(ctx, t.taskID, h.holder)
+		return h.leases.Release(ctx, t.taskID, h.holder, how == forOthers)
 	})
 	h.mu.Lock()
 	defer h.mu.Unlock()

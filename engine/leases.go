@@ -31,33 +31,49 @@ type Leases interface {
 	// renewed, and lost is not all.
 	Renew(ctx context.Context, holder string, taskIDs []string, ttl time.Duration) (lost []string, err error)
 
-	// Release gives a lease back; one that is not holder's is left alone.
-	Release(ctx context.Context, taskID, holder string) error
+	// Release gives a lease back; one that is not holder's is left alone. The
+	// task is nobody's then, and no orphan. With orphan it is one, at once.
+	Release(ctx context.Context, taskID, holder string, orphan bool) error
 
-	// Orphans gives up to limit open tasks whose lease ran out. Before it
-	// names one it has seen the lease overdue and then left its holder a third
-	// of the ttl to renew it, so that neither an outage of the store nor a jump
-	// of its clock makes orphans of tasks that are being worked on. What one
-	// caller was given, no other gets for some seconds; then it is offered
-	// again, until it is acquired or ended. Tasks that nobody ever acquired,
-	// or whose lease was released, are no orphans. It looks at what is due, not
-	// at all tasks, and is made to be called every few seconds on every node. It
-	// may give tasks and an error: what it could not look at comes later.
-	Orphans(ctx context.Context, limit int) (taskIDs []string, err error)
+	// Orphans gives up to limit open tasks whose lease ran out, or that
+	// nobody acquired within Task.OpenWithin. Before it names one it has seen the
+	// lease overdue and then left its holder a third of the ttl to renew it, so
+	// that neither an outage of the store nor a jump of its clock makes orphans
+	// of tasks that are being worked on. What one caller was given, no other gets
+	// for some seconds; then it is offered again, until it is acquired or ended.
+	// Other tasks that nobody acquired, or whose lease was released, are no
+	// orphans. It looks at what is due, not at all tasks, and is made to be called
+	// every few seconds on every node. It may give tasks and an error: what it
+	// could not look at comes later.
+	Orphans(ctx context.Context, limit int) ([]Orphan, error)
+}
+
+// Orphan is an open task whose worker is lost.
+type Orphan struct {
+	TaskID string
+	// Takeovers is how often the task's lease was acquired by another after it
+	// had run out, since it was last released.
+	Takeovers int
 }
 
 // LeaseConfig tunes how tasks are held and lost workers noticed, on a store
 // that has Leases.
 type LeaseConfig struct {
 	// TTL is how long a worker may be silent. A task whose process died is
-	// failed with code WORKER_LOST within four thirds of it; a process that
-	// was paused or cut off for longer loses its tasks. Renewals go out every
-	// third of it. Defaults to 30s, at least 100ms.
+	// failed with code WORKER_LOST, or run again, within four thirds of it; a
+	// process that was paused or cut off for longer loses its tasks. Renewals go
+	// out every third of it. Defaults to 30s, at least 100ms.
 	TTL time.Duration
+	// MaxRestarts is how often a restartable task is run again that loses its
+	// worker each time; then it is failed with code WORKER_LOST. What it lost
+	// while it waited for an answer does not count. Defaults to 5; negative is
+	// none.
+	MaxRestarts int
 }
 
 // CodeWorkerLost is the code of the TASK_FAILED that ends a task whose worker
-// died, or was silent for longer than LeaseConfig.TTL.
+// died, or was silent for longer than LeaseConfig.TTL, and that is not
+// restartable or was run again too often.
 const CodeWorkerLost = "WORKER_LOST"
 
 // ErrLeaseLost is the cause of a run's context, and what its events are refused

@@ -17,7 +17,7 @@ const (
 	reaperSuffix = "-reaper"
 )
 
-// reap ends the tasks whose workers died, on any node, until life ends. Each
+// reap sees to the tasks whose workers died, on any node, until life ends. Each
 // node does it; the store hands every orphan to one of them, and if two come
 // together all the same, one acquires.
 func (m *Emitter) reap() {
@@ -42,32 +42,45 @@ func (m *Emitter) reap() {
 
 func (m *Emitter) reapRound() error {
 	for range reapBatches {
-		ids, err := m.holds.leases.Orphans(m.life, reapBatch)
-		for _, id := range ids {
-			switch e := m.reapTask(m.life, id); {
+		orphans, err := m.holds.leases.Orphans(m.life, reapBatch)
+		for _, o := range orphans {
+			switch e := m.reapTask(m.life, o); {
 			case CodeOf(e) == CodeStoreUnavailable, m.life.Err() != nil:
 				return e
 			case e != nil: // this one's trouble, not the others'
-				m.logger.Error("a task whose worker was lost could not be ended", "taskId", id, "error", e)
+				m.logger.Error("a task whose worker was lost could not be seen to", "taskId", o.TaskID, "error", e)
 			}
 		}
-		if err != nil || len(ids) < reapBatch {
+		if err != nil || len(orphans) < reapBatch {
 			return err
 		}
 	}
 	return nil
 }
 
-// reapTask ends one orphan. Whatever happened to the task meanwhile is no error:
-// its holder came back, another node was faster, it is over.
-func (m *Emitter) reapTask(ctx context.Context, id string) error {
-	if m.holds.has(id) {
+// reapTask sees to one orphan. Whatever happened to the task meanwhile is no
+// error: its holder came back, another node was faster, it is over.
+func (m *Emitter) reapTask(ctx context.Context, o Orphan) error {
+	if m.holds.has(o.TaskID) {
 		return nil // this process woke up; its renewer is about to renew
 	}
-	fence, err := m.holds.leases.Acquire(ctx, id, m.holds.holder+reaperSuffix, m.holds.ttl)
-	if err == nil {
-		err = m.bury(ctx, id, fence)
+	task, err := m.store.Get(ctx, o.TaskID, Fresh)
+	switch {
+	case err != nil:
+	case !task.Restartable || task.CancelRequested:
+		err = m.seize(ctx, o.TaskID, m.bury)
+	case len(task.Suspensions) > 0:
+		err = m.seize(ctx, o.TaskID, m.park)
+	case o.Takeovers >= m.holds.restarts:
+		err = m.seize(ctx, o.TaskID, m.bury)
+	default:
+		m.restart(ctx, task, o.Takeovers)
 	}
+	return unlessSettled(err)
+}
+
+// unlessSettled is nil where somebody else has seen to the task.
+func unlessSettled(err error) error {
 	switch CodeOf(err) {
 	case CodeTaskConflict, CodeTaskAlreadyTerminal, CodeTaskNotFound:
 		return nil
@@ -75,14 +88,50 @@ func (m *Emitter) reapTask(ctx context.Context, id string) error {
 	return err
 }
 
-// bury appends the terminal event of a task whose worker is lost: what somebody
-// asked for if its cancellation was requested. If it fails, the lease runs out
-// and the task is an orphan again.
-func (m *Emitter) bury(ctx context.Context, id string, fence uint64) error {
+// seize acquires the lease of a task that nobody works on, so that nobody can
+// write to it any more, and does something with it. If that fails the lease runs
+// out and the task is an orphan again.
+func (m *Emitter) seize(ctx context.Context, id string, do func(ctx context.Context, task Task, fence uint64) error) error {
+	fence, err := m.holds.leases.Acquire(ctx, id, m.holds.holder+reaperSuffix, m.holds.ttl)
+	if err != nil {
+		return err
+	}
 	task, err := m.store.Get(ctx, id, Fresh)
 	if err != nil {
 		return err
 	}
+	return do(ctx, task, fence)
+}
+
+// restart has the executor run a task again, if it can. Its run acquires the
+// lease; until then the task stays an orphan.
+func (m *Emitter) restart(ctx context.Context, task Task, takeovers int) {
+	if m.restarter == nil || m.drained.Err() != nil {
+		return
+	}
+	if err := m.restarter.Restart(ctx, task); err != nil {
+		m.logger.DebugContext(ctx, "a task whose worker was lost is left to other nodes", "taskId", task.ID, "error", err)
+		return
+	}
+	m.logger.WarnContext(ctx, "a task's worker was lost; it is run again",
+		"taskId", task.ID, "taskType", task.Type, "restart", takeovers+1)
+}
+
+// park gives the lease of a task that waits for an answer back: the answer, or
+// the expiry, brings the task to life again. If it came in this moment, it may be
+// that the lost worker has it already: then the lease is left to run out, and
+// the task is run again.
+func (m *Emitter) park(ctx context.Context, task Task, _ uint64) error {
+	if len(task.Suspensions) == 0 {
+		return nil
+	}
+	m.logger.InfoContext(ctx, "a task whose worker was lost waits for an answer", "taskId", task.ID, "taskType", task.Type)
+	return m.holds.leases.Release(ctx, task.ID, m.holds.holder+reaperSuffix, false)
+}
+
+// bury appends the terminal event of a task whose worker is lost: what somebody
+// asked for if its cancellation was requested.
+func (m *Emitter) bury(ctx context.Context, task Task, fence uint64) error {
 	var last Payload = Failed{Code: CodeWorkerLost, Message: "the task's worker was lost", Retryable: true}
 	if task.CancelRequested {
 		last = Cancelled{Reason: cmp.Or(task.CancelReason, DefaultCancelReason)}
@@ -92,13 +141,22 @@ func (m *Emitter) bury(ctx context.Context, id string, fence uint64) error {
 		return err
 	}
 	if _, err := m.store.Append(ctx, Append{
-		TaskID: id, Token: "worker-lost-" + strconv.FormatUint(fence, 10), Fence: fence, Events: []Draft{d},
+		TaskID: task.ID, Token: "worker-lost-" + strconv.FormatUint(fence, 10), Fence: fence, Events: []Draft{d},
 	}); err != nil {
 		return err
 	}
-	m.logger.WarnContext(ctx, "a task's worker was lost", "taskId", id, "taskType", task.Type, "end", d.Type)
+	m.logger.WarnContext(ctx, "a task has no worker any more", "taskId", task.ID, "taskType", task.Type, "end", d.Type)
 	if d.Type == TypeFailed {
 		m.metrics.Add(MetricTaskFailures, 1, "")
 	}
 	return nil
+}
+
+// cancelParked ends a task that waits for an answer and that nobody works on: no
+// run would hear of the request. One that somebody works on is left alone.
+func (m *Emitter) cancelParked(ctx context.Context, task Task) error {
+	if m.holds == nil || !task.Restartable || len(task.Suspensions) == 0 || m.holds.has(task.ID) {
+		return nil
+	}
+	return unlessSettled(m.seize(ctx, task.ID, m.bury))
 }

@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"sync"
 	"time"
 )
@@ -180,6 +181,21 @@ func (r *Run) Flush(ctx context.Context) error {
 // held then, so nobody notices if none does. After one with an error the lease
 // runs out, and an open task is failed as one whose worker was lost.
 func (r *Run) Close(ctx context.Context) error {
+	r.finalize()
+	defer r.cancel(errRunClosed)
+	err := r.Flush(ctx)
+	how := unclean
+	if err == nil && ctx.Err() == nil {
+		how = clean
+	}
+	if e := r.em.holds.leave(ctx, r.hold, r, how); err == nil {
+		err = e
+	}
+	return err
+}
+
+// finalize ends the taking of events and signals.
+func (r *Run) finalize() {
 	r.mu.Lock()
 	r.endText()
 	r.closed = true
@@ -190,12 +206,38 @@ func (r *Run) Close(ctx context.Context) error {
 	if unlisten != nil {
 		unlisten()
 	}
+}
+
+// Abandon is Close for a worker that must stop and wants another process to go
+// on with the task: another node runs it again, or, if a suspension of it is
+// open, once that is resolved. It is false, and nothing has happened, if nobody
+// could: the store has no Leases, or the task is not restartable, or asked to be
+// cancelled. The caller then owes the task an end.
+func (r *Run) Abandon(ctx context.Context) (bool, error) {
+	if r.hold == nil || !r.task.Restartable || cancelRequested(r.ctx) {
+		return false, nil
+	}
+	r.finalize()
 	defer r.cancel(errRunClosed)
 	err := r.Flush(ctx)
-	if e := r.em.holds.leave(ctx, r.hold, r, err == nil && ctx.Err() == nil); err == nil {
+	how := unclean
+	if err == nil && ctx.Err() == nil {
+		how = forOthers
+		// What is answered in this moment is still to be handed over, and comes
+		// to whoever takes the task then.
+		if task, e := r.em.store.Get(ctx, r.task.ID, Fresh); e == nil && len(task.Suspensions) > 0 {
+			how = clean
+		}
+	}
+	if e := r.em.holds.leave(ctx, r.hold, r, how); err == nil {
 		err = e
 	}
-	return err
+	return true, err
+}
+
+func cancelRequested(ctx context.Context) bool {
+	var c *CancelRequested
+	return errors.As(context.Cause(ctx), &c)
 }
 
 // supersede ends the run because its task was given to another worker.

@@ -44,6 +44,13 @@ type Task struct {
 	Input       json.RawMessage
 	Metadata    json.RawMessage
 	Attachments []Attachment
+	// Restartable says that the task may be run again from its beginning if its
+	// worker is lost; see [Restarter].
+	Restartable bool
+	// OpenWithin is only for TaskRegistry.Create: how long a store with Leases
+	// lets the task wait for somebody to acquire it before it is an orphan. Zero
+	// sets no limit. It is not kept.
+	OpenWithin time.Duration
 
 	Status    Status
 	CreatedAt time.Time

@@ -222,7 +222,7 @@ func TestFence(t *testing.T) {
 		t.Error(err)
 	}
 	first := b.acquire(task.ID, "a", time.Minute)
-	if err := b.Release(t.Context(), task.ID, "a"); err != nil {
+	if err := b.Release(t.Context(), task.ID, "a", false); err != nil {
 		t.Fatal(err)
 	}
 	if err := try(first, message("released, and nobody else has had it")); err != nil {

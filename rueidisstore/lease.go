@@ -195,27 +195,32 @@ func (s *Store) renewLeases(ctx context.Context, holder string, taskIDs []string
 	return lost, err
 }
 
-// Release implements engine.Leases. The index is left to Orphans.
-func (s *Store) Release(ctx context.Context, taskID, holder string) error {
+// Release implements engine.Leases. The index is left to Orphans, but for an
+// orphan.
+func (s *Store) Release(ctx context.Context, taskID, holder string, orphan bool) error {
 	if s.isClosed() {
 		return errClosed()
 	}
 	if !validID(taskID) {
 		return nil
 	}
-	ctx, done := s.bound(ctx)
+	bounded, done := s.bound(ctx)
 	defer done()
-	return classify("release a lease",
-		leaseReleaseScript.Exec(ctx, s.client, []string{s.keys.hold(taskID)}, []string{holder}).Error())
+	n, err := leaseReleaseScript.Exec(bounded, s.client, []string{s.keys.hold(taskID)}, []string{holder, flag(orphan)}).AsInt64()
+	if err == nil && n == 1 && orphan {
+		// If this fails the task comes when its holder would have been overdue.
+		err = s.listLeases(ctx, 0, false, taskID)
+	}
+	return classify("release a lease", err)
 }
 
 // Orphans implements engine.Leases: a round trip to take what is due, one to
 // look at it, one to say when to look again; more while shards are full.
-func (s *Store) Orphans(ctx context.Context, limit int) ([]string, error) {
+func (s *Store) Orphans(ctx context.Context, limit int) ([]engine.Orphan, error) {
 	if s.isClosed() {
 		return nil, errClosed()
 	}
-	var orphans []string
+	var orphans []engine.Orphan
 	// From a shard of chance on, so that none is always the last.
 	first := rand.IntN(dueShards)
 	shards := make([]int, dueShards)
@@ -277,7 +282,7 @@ func (s *Store) takeOverdue(ctx context.Context, shards []int) (taken []overdue,
 
 // checkOverdue looks at what was taken, adds orphans up to limit, and gives back
 // the rest.
-func (s *Store) checkOverdue(ctx context.Context, taken []overdue, orphans []string, limit int) ([]string, error) {
+func (s *Store) checkOverdue(ctx context.Context, taken []overdue, orphans []engine.Orphan, limit int) ([]engine.Orphan, error) {
 	var checks []call
 	for _, o := range taken {
 		for _, id := range o.ids {
@@ -301,10 +306,10 @@ func (s *Store) checkOverdue(ctx context.Context, taken []overdue, orphans []str
 			case err != nil:
 				failed = err // it stays taken for a while
 				continue
-			case again == -2 && len(orphans) < limit:
-				orphans = append(orphans, id)
+			case again <= -2 && len(orphans) < limit:
+				orphans = append(orphans, engine.Orphan{TaskID: id, Takeovers: int(-2 - again)})
 				continue
-			case again == -2:
+			case again <= -2:
 				again = 0
 			}
 			args = append(args, id, strconv.FormatInt(again, 10))
@@ -327,7 +332,7 @@ func (s *Store) rehearseLease(ctx context.Context, taskID string) error {
 	_, err := s.Acquire(ctx, taskID, "rehearsal", time.Minute)
 	_, renewErr := s.Renew(ctx, "rehearsal", []string{taskID}, time.Minute)
 	_, checkErr := s.checkOverdue(ctx, []overdue{{shardOf(taskID), "0", []string{taskID}}}, nil, 0)
-	releaseErr := s.Release(ctx, taskID, "rehearsal")
+	releaseErr := s.Release(ctx, taskID, "rehearsal", true)
 	for _, answer := range s.pipeline(ctx, leaseDueScript, []call{{[]string{s.keys.leases(shardOf(taskID))}, []string{"0", "0"}}}) {
 		err = errors.Join(err, answer.Error())
 	}

@@ -3,8 +3,9 @@
 -- Gives the fence; 0: unknown task; -1: the task is over; -2: another holder's
 -- lease lives.
 --
--- A lease is a hash: holder (absent: released), fence, until and ttl (ms); seen
--- and seenat are notes of lease_check.lua. It is there from the task's creation
+-- A lease is a hash: holder (absent: released; empty: nobody's, and an orphan
+-- after until), fence, until and ttl (ms), taken: how often it was taken over
+-- since it was released; seen and seenat are notes of lease_check.lua. It is there from the task's creation
 -- on. The state has a copy of the fence, so that an append needs no lease.
 local r = redis.call('HMGET', KEYS[2], 'id', 'status')
 if r[1] ~= ARGV[1] then
@@ -18,8 +19,11 @@ local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
 local fence = tonumber(l[2] or 0)
 if l[1] ~= ARGV[2] then
-  if l[1] and tonumber(l[3]) > now then
-    return -2
+  if l[1] and l[1] ~= '' then
+    if tonumber(l[3]) > now then
+      return -2
+    end
+    redis.call('HINCRBY', KEYS[1], 'taken', 1)
   end
   fence = 0
 end

@@ -1,8 +1,8 @@
 -- Looks whether a lease ran out. KEYS: lease.
--- Gives when (ms from now) to look again; -1: never, nobody holds it; -2: it
--- ran out, was seen overdue, and its holder had a third of the TTL to renew it
--- since, on a server that was up.
-local l = redis.call('HMGET', KEYS[1], 'holder', 'until', 'ttl', 'seen', 'seenat')
+-- Gives when (ms from now) to look again; -1: never, nobody holds it; -2 or less:
+-- it ran out, was seen overdue, and its holder had a third of the TTL to renew it
+-- since, on a server that was up; below -2, it was taken over that often before.
+local l = redis.call('HMGET', KEYS[1], 'holder', 'until', 'ttl', 'seen', 'seenat', 'taken')
 if not l[1] then
   return -1
 end
@@ -25,4 +25,4 @@ local at = math.max(till, seen + grace)
 if at > now then
   return at - now
 end
-return -2
+return -2 - (l[6] or 0)

@@ -28,9 +28,13 @@ func (b *bench) renewed(holder string, ttl time.Duration, ids ...string) {
 
 func (b *bench) orphans() []string {
 	b.Helper()
-	ids, err := b.Orphans(b.Context(), 1000)
+	found, err := b.Orphans(b.Context(), 1000)
 	if err != nil {
 		b.Fatal(err)
+	}
+	var ids []string
+	for _, o := range found {
+		ids = append(ids, o.TaskID)
 	}
 	return ids
 }

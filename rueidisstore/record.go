@@ -30,6 +30,7 @@ const (
 	fieldBorn        = "born" // Redis's time (ms) of the create
 	fieldStatus      = "status"
 	fieldUpdated     = "updated"
+	fieldRestartable = "again"   // 1; absent if the task is not restartable
 	fieldCancel      = "cancel"  // the reason; present if requested
 	fieldResolved    = "acts"    // how many suspensions were resolved; absent if none
 	fieldResumed     = "resumed" // Redis's time (ms) of the last answer
@@ -63,6 +64,9 @@ func encodeRecord(t engine.Task) ([]string, error) {
 			return nil, err
 		}
 		pairs = append(pairs, fieldFiles, string(files))
+	}
+	if t.Restartable {
+		pairs = append(pairs, fieldRestartable, "1")
 	}
 	if t.CancelRequested {
 		pairs = append(pairs, fieldCancel, t.CancelReason)
@@ -98,6 +102,7 @@ func decodeRecord(tag string, fields map[string]string) (engine.Task, error) {
 		Fingerprint:     fields[fieldFingerprint],
 		Status:          engine.Status(fields[fieldStatus]),
 	}
+	t.Restartable = has(fields, fieldRestartable)
 	t.CancelReason, t.CancelRequested = fields[fieldCancel], has(fields, fieldCancel)
 	if has(fields, fieldInput) {
 		t.Input = bytesOf(fields[fieldInput])

@@ -32,15 +32,26 @@ func (s *Store) Create(ctx context.Context, task engine.Task) (engine.Task, bool
 	if task.Terminal != nil || task.Status.Terminal() {
 		over = "1"
 	}
+	openWithin, within := task.OpenWithin, "0"
+	task.OpenWithin = 0
+	if openWithin > 0 && over == "0" {
+		within = millis(openWithin)
+	}
 	args := append([]string{
-		millis(s.cfg.openTTL()), millis(s.cfg.StreamTTL), millis(s.cfg.RecordTTL), over, string(task.Status),
+		millis(s.cfg.openTTL()), millis(s.cfg.StreamTTL), millis(s.cfg.RecordTTL), over, string(task.Status), within,
 	}, fields...)
 
 	ctx, done := s.bound(ctx)
 	defer done()
 	listed := make(chan error, 1)
 	if over == "0" {
-		go func() { listed <- s.list(ctx, task.ID) }() // waited for below
+		go func() { // waited for below
+			err := s.list(ctx, task.ID)
+			if within != "0" {
+				err = errors.Join(err, s.listLeases(ctx, openWithin, true, task.ID))
+			}
+			listed <- err
+		}()
 	}
 	answer, err := createScript.Exec(ctx, s.client, s.keys.ofTask(task.ID), args).ToMessage()
 	var unlisted error

@@ -87,7 +87,7 @@ func TestTailHalfMigratedSlot(t *testing.T) {
 	step("with the keys moved")
 	step("with the keys still moved", draft(engine.TypeStarted, `{}`))
 	b.renewed("a", time.Minute, task.ID)
-	if err := b.Release(t.Context(), task.ID, "a"); err != nil {
+	if err := b.Release(t.Context(), task.ID, "a", false); err != nil {
 		t.Fatal(err)
 	}
 	b.acquire(task.ID, "b", time.Minute)

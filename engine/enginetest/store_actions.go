@@ -627,7 +627,7 @@ func testDueHandOff(f *fixture) {
 	if err := f.peerActions().HandedOver(f.ctx(), task.ID, "s", 0); err != nil {
 		f.Fatal(err)
 	}
-	f.wantNothingDue(6 * time.Second)
+	f.wantNothingDue(3 * time.Second)
 }
 
 // wantNothingDue asks for a while: longer than what was given is kept from
@@ -659,7 +659,7 @@ func testDueSettled(f *fixture) {
 	if err := f.store.Erase(f.ctx(), erased.ID); err != nil {
 		f.Fatal(err)
 	}
-	f.wantNothingDue(4 * time.Second)
+	f.wantNothingDue(2500 * time.Millisecond)
 }
 
 func testDueLimit(f *fixture) {

@@ -35,8 +35,8 @@ func (s *takeable) Renew(_ context.Context, _ string, ids []string, _ time.Durat
 	return nil, nil
 }
 
-func (s *takeable) Release(context.Context, string, string) error          { return nil }
-func (s *takeable) Orphans(context.Context, int) (ids []string, err error) { return nil, nil }
+func (s *takeable) Release(context.Context, string, string, bool) error   { return nil }
+func (s *takeable) Orphans(context.Context, int) ([]engine.Orphan, error) { return nil, nil }
 
 func (s *takeable) Append(ctx context.Context, a engine.Append) ([]engine.EventID, error) {
 	if s.taken.Load() && a.Fence > 0 {

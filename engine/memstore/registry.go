@@ -66,6 +66,7 @@ func (s *Store) existing(key requestKey) *engine.Task {
 
 // detach copies everything that may belong to a request out of it.
 func detach(t engine.Task) engine.Task {
+	t.OpenWithin = 0
 	for _, s := range []*string{&t.Type, &t.Owner, &t.ClientRequestID, &t.Fingerprint, &t.CancelReason} {
 		*s = strings.Clone(*s)
 	}
