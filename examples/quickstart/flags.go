@@ -21,6 +21,7 @@ type settings struct {
 
 	heartbeat        time.Duration
 	flush            time.Duration
+	maxFlush         time.Duration
 	drain            time.Duration
 	streamTTL        time.Duration
 	subscribeTimeout time.Duration
@@ -47,6 +48,7 @@ func parseSettings(args []string, getenv func(string) string, usage io.Writer) (
 	fs.StringVar(&s.pprof, "pprof", "", "serve Go's profiles, to whoever asks, on this `host:port`; empty: nowhere")
 	fs.DurationVar(&s.heartbeat, "heartbeat", 0, "heartbeat `interval` of SSE and WebSocket; 0: the library's defaults")
 	fs.DurationVar(&s.flush, "flush", 0, "shortest `time` between two writes to one busy subscriber; 0: each event at once (default: the library's)")
+	fs.DurationVar(&s.maxFlush, "max-flush", 0, "how far that `time` grows under load, at least -flush; 0: the library's default")
 	fs.DurationVar(&s.drain, "drain", 10*time.Second, "how long SIGTERM may take, a `duration`")
 	fs.IntVar(&s.maxStreamLength, "max-stream-length", 0, "retained events per task, a `count`; 0: the library's default, 1000")
 	fs.DurationVar(&s.streamTTL, "stream-ttl", 0, "how long a finished task's log is kept, a `duration`; 0: the library's default")
@@ -113,6 +115,7 @@ func (s settings) validate() error {
 	}{
 		{"heartbeat", s.heartbeat},
 		{"flush", s.flush},
+		{"max-flush", s.maxFlush},
 		{"stream-ttl", s.streamTTL},
 		{"subscribe-timeout", s.subscribeTimeout},
 		{"pong-timeout", s.pongTimeout},

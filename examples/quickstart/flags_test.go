@@ -35,20 +35,21 @@ func TestSettingsDefaults(t *testing.T) {
 func TestEveryFlagAndItsVariable(t *testing.T) {
 	want := settings{
 		addr: "127.0.0.1:0", redisPrefix: "p", uploadDir: "d",
-		heartbeat: time.Second, flush: 2 * time.Millisecond, drain: 3 * time.Second, streamTTL: time.Minute,
+		heartbeat: time.Second, flush: 2 * time.Millisecond, maxFlush: 9 * time.Millisecond,
+		drain: 3 * time.Second, streamTTL: time.Minute,
 		subscribeTimeout: 4 * time.Second, pongTimeout: 5 * time.Second, writeTimeout: 6 * time.Second,
 		maxStreamLength: 7, maxStreams: 8,
 	}
 	args := []string{
-		"-addr", "127.0.0.1:0", "-redis-prefix=p", "-upload-dir=d", "-heartbeat=1s", "-flush=2ms", "-drain=3s", "-stream-ttl=1m",
+		"-addr", "127.0.0.1:0", "-redis-prefix=p", "-upload-dir=d", "-heartbeat=1s", "-flush=2ms", "-max-flush=9ms", "-drain=3s", "-stream-ttl=1m",
 		"-subscribe-timeout=4s", "-pong-timeout=5s", "-write-timeout=6s", "-max-stream-length=7", "-max-streams=8",
 	}
 	variables := environment(
-		"ADDR=127.0.0.1:0", "REDIS_PREFIX=p", "UPLOAD_DIR=d", "HEARTBEAT=1s", "FLUSH=2ms", "DRAIN=3s", "STREAM_TTL=1m",
+		"ADDR=127.0.0.1:0", "REDIS_PREFIX=p", "UPLOAD_DIR=d", "HEARTBEAT=1s", "FLUSH=2ms", "MAX_FLUSH=9ms", "DRAIN=3s", "STREAM_TTL=1m",
 		"SUBSCRIBE_TIMEOUT=4s", "PONG_TIMEOUT=5s", "WRITE_TIMEOUT=6s", "MAX_STREAM_LENGTH=7", "MAX_STREAMS=8",
 	)
 	others := environment(
-		"ADDR=x:1", "REDIS_PREFIX=x", "UPLOAD_DIR=x", "HEARTBEAT=9s", "FLUSH=9s", "DRAIN=9s", "STREAM_TTL=9s",
+		"ADDR=x:1", "REDIS_PREFIX=x", "UPLOAD_DIR=x", "HEARTBEAT=9s", "FLUSH=9s", "MAX_FLUSH=9s", "DRAIN=9s", "STREAM_TTL=9s",
 		"SUBSCRIBE_TIMEOUT=9s", "PONG_TIMEOUT=9s", "WRITE_TIMEOUT=9s", "MAX_STREAM_LENGTH=9", "MAX_STREAMS=9",
 	)
 	for _, c := range []struct {
