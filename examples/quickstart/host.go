@@ -54,7 +54,7 @@ func newHost(s settings, logger *slog.Logger) (*host, error) {
 		Store:     store,
 		Executor:  exec,
 		Ownership: engine.OwnerOnly(),
-		Delivery:  fanout.Config{FlushInterval: s.flush},
+		Delivery:  fanout.Config{FlushInterval: s.flush, MaxFlushInterval: s.maxFlush},
 		Lease:     lease,
 		Creates:   engine.CreateRate{PerSecond: -1},
 		Logger:    logger,
