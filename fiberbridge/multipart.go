@@ -75,6 +75,9 @@ func (f *createParts) read(c *fiber.Ctx, boundary string) error {
 	case boundary == "":
 		return malformedForm(nil)
 	case request.IsBodyStream():
+		if int64(request.Header.ContentLength()) > f.limits.MaxTotalBytes+formFieldBytes {
+			return errUploadTotal(f.limits)
+		}
 		body := newFormReader(c, f.limits.ReadTimeout)
 		limited := &io.LimitedReader{R: body, N: f.limits.MaxTotalBytes + formFieldBytes}
 		f.spool.memory = formMemory

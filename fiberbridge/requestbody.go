@@ -45,6 +45,9 @@ func readBody(c *fiber.Ctx) ([]byte, error) {
 		return c.Request().Body(), nil
 	}
 	limit := bodyLimit(c)
+	if int64(c.Request().Header.ContentLength()) > limit {
+		return nil, errTooLarge
+	}
 	var body bytes.Buffer
 	n, err := body.ReadFrom(io.LimitReader(c.Context().RequestBodyStream(), limit+1))
 	switch {

@@ -18,10 +18,6 @@ import (
 	"github.com/taskbridge/taskbridge-fiber/fiberbridge"
 )
 
-// bodyLimit is Fiber's limit for a whole request. It lies above the library's
-// limits for uploads (32 MiB in all), so that those give the answer.
-const bodyLimit = 40 << 20
-
 // workers is how many tasks run at once. Nearly all of them only wait here, for
 // a timer or a person, and a waiting one costs a goroutine.
 const workers = 10_000
@@ -91,6 +87,8 @@ func newHost(s settings, logger *slog.Logger) (*host, error) {
 		DisablePreParseMultipartForm: true,
 		ErrorHandler:                 bridge.ErrorHandler(nil),
 	})
+	app.Server().HeaderReceived = onHeader
+	app.Use(endBodyTimeout)
 	app.Use(recoverer.New())
 	app.Use(requestid.New())
 	app.Use(cors.New(cors.Config{
@@ -99,7 +97,7 @@ func newHost(s settings, logger *slog.Logger) (*host, error) {
 		AllowOrigins:  "*",
 		ExposeHeaders: "X-Request-Id, Location, Retry-After",
 		MaxAge:        600,
-	}))
+	}), refuseOversized)
 	err = errors.Join(mountPage(app), bridge.MountHealth(app), bridge.Mount(app.Group("/api/v1")))
 	if err != nil {
 		return nil, err
