@@ -93,3 +93,69 @@ func TestFaultFailoverLosesTheTail(t *testing.T) {
 		}
 	}
 }
+
+// TestFaultClusterPrimaryKilled lets the replica of each node of a Cluster take
+// over, one after the other, and brings the old primaries back as replicas.
+func TestFaultClusterPrimaryKilled(t *testing.T) {
+	t.Parallel()
+	cluster := redistest.ClusterWithReplicas(t)
+	tr := newTrial(t, at(cluster.Addrs()...), 9, 6)
+	tr.start()
+	tr.awaitProgress(50)
+	for n := range cluster.Nodes() {
+		cluster.KillPrimary(n)
+		tr.awaitProgress(20)
+		cluster.RestartReplica(n)
+		tr.awaitProgress(20)
+	}
+	tr.lateJoiners()
+	tr.finish()
+	tr.verify(mayLoseTail)
+}
+
+// TestFaultClusterFailoverLosesTheTail cuts replication before a primary dies.
+// What was acknowledged there since is lost and announced; the other nodes' logs
+// lose nothing, and nobody is told that they did.
+func TestFaultClusterFailoverLosesTheTail(t *testing.T) {
+	t.Parallel()
+	cluster := redistest.ClusterWithReplicas(t)
+	tr := newTrial(t, at(cluster.Addrs()...), 12, 3)
+	owner := map[string]int{}
+	for _, l := range tr.loads {
+		_, owner[l.task.ID] = cluster.Owner(slotOf(cluster, l))
+	}
+	victim := owner[tr.loads[0].task.ID]
+	tr.start()
+	tr.awaitProgress(50)
+	for _, node := range cluster.Nodes() {
+		node.Must("WAIT", "1", "1000")
+	}
+	cluster.DetachReplica(victim)
+	tr.awaitProgress(200)
+	lost := map[string]engine.EventID{}
+	for _, l := range tr.loads {
+		if log := tr.readAll(tr.reader, l.task.ID); len(log) > 0 {
+			lost[l.task.ID] = log[len(log)-1].ID
+		}
+	}
+	eventually(t, "everything that is going to be lost has been delivered", func() bool {
+		for _, o := range tr.outlets {
+			if o.lastSent().Compare(lost[o.load.task.ID]) < 0 {
+				return false
+			}
+		}
+		return true
+	})
+	cluster.KillPrimary(victim)
+	tr.awaitProgress(20)
+	cluster.RestartReplica(victim)
+	tr.awaitProgress(20)
+	tr.finish()
+	tr.verify(mayLoseTail)
+	for _, o := range tr.outlets {
+		_, gaps, _ := replay(o.sent(), o.start.Position)
+		if got, want := len(gaps) > 0, owner[o.load.task.ID] == victim && !o.load.quiet; got != want {
+			t.Errorf("an outlet of %s was told of %d gaps; its tail was lost: %v", o.load, len(gaps), want)
+		}
+	}
+}

@@ -184,5 +184,8 @@ func (s *Store) rehearseRevocations(ctx context.Context) error {
 	err := s.putRevocation(ctx, keys, r, 1<<20)
 	liftErr := s.liftRevocation(ctx, keys, r.ID)
 	_, listErr := s.ListRevocations(ctx)
-	return errors.Join(err, liftErr, listErr)
+	ctx, done := s.bound(ctx)
+	defer done()
+	forgetErr := s.client.Do(ctx, s.client.B().Unlink().Key(keys...).Build()).Error()
+	return errors.Join(err, liftErr, listErr, forgetErr)
 }

@@ -92,25 +92,6 @@ func TestCheckInfo(t *testing.T) {
 	}
 }
 
-// The rights that the README names are enough.
-func TestLeastRights(t *testing.T) {
-	cfg := testConfig(t)
-	s := redistest.Server(t, redistest.User("app", "on >pw ~"+cfg.Prefix+":* resetchannels -@all "+
-		"+ping +hello +client +multi +exec "+
-		"+evalsha +eval +hget +hgetall +hmget +hset +hdel +hkeys +exists +unlink +del +get +set "+
-		"+xadd +xtrim +xrange +xrevrange +pexpire +pttl +time +zadd +zrem +zrangebyscore +zscore"))
-	cfg.Redis.InitAddress = []string{s.Addr()}
-	cfg.Redis.Username, cfg.Redis.Password = "app", "pw"
-	store, err := New(cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer store.Close()
-	if err := store.Ready(t.Context()); err != nil {
-		t.Error(err)
-	}
-}
-
 // A start leaves nothing but what the next one needs.
 func TestRehearsalLeavesNothing(t *testing.T) {
 	b := open(t, testConfig(t))

@@ -11,11 +11,13 @@ import (
 // slots is how many hash slots a Cluster has.
 const slots = 16384
 
-// Nodes is a Cluster of primaries without replicas.
+// Nodes is a Cluster of primaries.
 type Nodes struct {
 	t   testing.TB
 	all []*Instance
 	ids []string
+	// replicas of the primaries, in their order; none if made by Cluster.
+	replicas []*Instance
 }
 
 // Cluster starts three primaries that share the slots and returns when each of
@@ -25,17 +27,7 @@ func Cluster(t testing.TB, opts ...Option) *Nodes {
 	const primaries = 3
 	c := &Nodes{t: t}
 	for n := range primaries {
-		node := start(t, fmt.Sprintf("cluster node %d", n), func(int) []string {
-			return []string{
-				"cluster-enabled yes",
-				"cluster-port " + strconv.Itoa(freePort(t)),
-				"cluster-node-timeout 3000",
-				// Clients must not see the nodes before they know each other.
-				"cluster-require-full-coverage yes",
-				"masteruser " + adminName,
-				"masterauth " + adminPassword,
-			}
-		}, opts)
+		node := c.node(fmt.Sprintf("cluster node %d", n), opts)
 		c.all = append(c.all, node)
 		c.ids = append(c.ids, text(node.Must("CLUSTER", "MYID")))
 	}
@@ -45,12 +37,33 @@ func Cluster(t testing.TB, opts ...Option) *Nodes {
 		node.Must("CLUSTER", "ADDSLOTSRANGE", strconv.Itoa(from), strconv.Itoa(to))
 	}
 	for _, node := range c.all[1:] {
-		bus := configLine(node, "cluster-port")
-		c.all[0].Must("CLUSTER", "MEET", "127.0.0.1", strconv.Itoa(node.Port()), bus)
+		c.meet(node)
 	}
 	c.AwaitOK()
 	c.AwaitAgreement()
 	return c
+}
+
+func (c *Nodes) node(name string, opts []Option) *Instance {
+	c.t.Helper()
+	return start(c.t, name, func(int) []string {
+		return []string{
+			"cluster-enabled yes",
+			"cluster-port " + strconv.Itoa(freePort(c.t)),
+			"cluster-node-timeout 3000",
+			// Clients must not see the nodes before they know each other.
+			"cluster-require-full-coverage yes",
+			"cluster-replica-validity-factor 0", // however long it was cut off
+			"masteruser " + adminName,
+			"masterauth " + adminPassword,
+			"repl-ping-replica-period 1",
+		}
+	}, opts)
+}
+
+func (c *Nodes) meet(node *Instance) {
+	c.t.Helper()
+	c.all[0].Must("CLUSTER", "MEET", "127.0.0.1", strconv.Itoa(node.Port()), configLine(node, "cluster-port"))
 }
 
 func configLine(i *Instance, name string) string {
@@ -73,7 +86,7 @@ func (c *Nodes) AwaitOK() {
 			}
 			info := fields(text(reply), "\r\n", ":")
 			ok := info["cluster_state"] == "ok" &&
-				info["cluster_known_nodes"] == strconv.Itoa(len(c.all)) &&
+				info["cluster_known_nodes"] == strconv.Itoa(len(c.all)+len(c.replicas)) &&
 				info["cluster_slots_ok"] == strconv.Itoa(slots)
 			return ok, fmt.Errorf("%v", info)
 		})

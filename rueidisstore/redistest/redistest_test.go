@@ -155,3 +155,21 @@ func TestWireLosesAnswers(t *testing.T) {
 		t.Errorf("%d connections lost an answer; the server has %v", n, s.Must("GET", "n"))
 	}
 }
+
+func TestClusterFailsOver(t *testing.T) {
+	c := redistest.ClusterWithReplicas(t)
+	first, n := c.Owner(c.Slot("k"))
+	first.Must("SET", "k", "kept")
+	first.Must("WAIT", "1", "1000")
+	c.DetachReplica(n)
+	first.Must("SET", "k", "lost")
+	c.KillPrimary(n)
+	now, _ := c.Owner(c.Slot("k"))
+	if now == first {
+		t.Fatal("the primary is the same")
+	}
+	c.RestartReplica(n)
+	if got := now.Must("GET", "k"); got != "kept" {
+		t.Errorf("the key is %v", got)
+	}
+}

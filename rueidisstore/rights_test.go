@@ -1,0 +1,152 @@
+package rueidisstore
+
+import (
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/redis/rueidis"
+
+	"github.com/taskbridge/taskbridge-fiber/engine"
+	"github.com/taskbridge/taskbridge-fiber/rueidisstore/redistest"
+)
+
+// documentedRights are the rules that docs/redis.md gives, with those of the rows
+// of its table that are named.
+func documentedRights(t *testing.T, rows ...string) redistest.Option {
+	t.Helper()
+	page, err := os.ReadFile("../docs/redis.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(page), "\nuser app ")
+	rules, table, ok := strings.Cut(rest, "```")
+	if !ok {
+		t.Fatal("docs/redis.md gives no rights")
+	}
+	for _, row := range rows {
+		_, cells, ok := strings.Cut(table, "\n| "+row+" |")
+		if !ok {
+			t.Fatalf("docs/redis.md gives no rights for %s", row)
+		}
+		for _, word := range strings.Fields(cells[:strings.IndexByte(cells, '\n')]) {
+			if word = strings.Trim(word, "`,;"); strings.HasPrefix(word, "+") && !strings.Contains(word, "shards") && word != "+waitaof" {
+				rules += " " + strings.ReplaceAll(word, `\|`, "|")
+			}
+		}
+	}
+	return redistest.User("app", strings.ReplaceAll(strings.Join(strings.Fields(rules), " "), ">password", ">pw"))
+}
+
+// The rights that the documentation names are enough for everything that a store
+// does, on each set-up.
+func TestLeastRights(t *testing.T) {
+	t.Run("one server", func(t *testing.T) {
+		t.Parallel()
+		s := redistest.Server(t, documentedRights(t))
+		useEverything(t, Config{Redis: rueidis.ClientOption{InitAddress: []string{s.Addr()}}}, s)
+	})
+	t.Run("Cluster", func(t *testing.T) {
+		t.Parallel()
+		c := redistest.Cluster(t, documentedRights(t, "Cluster"))
+		useEverything(t, Config{Redis: rueidis.ClientOption{InitAddress: c.Addrs()}}, c.Nodes()...)
+	})
+	t.Run("Sentinel and WAIT", func(t *testing.T) {
+		t.Parallel()
+		w := redistest.Sentinel(t, documentedRights(t, "Sentinel", "`Config.Wait`"))
+		useEverything(t, Config{
+			Redis: rueidis.ClientOption{InitAddress: w.Addrs(), Sentinel: rueidis.SentinelOption{MasterSet: redistest.MasterSet}},
+			Wait:  WaitConfig{Replicas: 1},
+		}, w.Primary(), w.Replica())
+	})
+}
+
+// useEverything goes through what a store can do, and fails if a server refused
+// anything but INFO.
+func useEverything(t *testing.T, cfg Config, servers ...*redistest.Instance) {
+	t.Helper()
+	var log logged
+	log.into(&cfg)
+	cfg.Redis.Username, cfg.Redis.Password = "app", "pw"
+	s, err := New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	ctx := t.Context()
+	check := func(what string, err error) {
+		t.Helper()
+		if err != nil {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	// Of several tasks, so that every node of a Cluster has some.
+	for i := range 12 {
+		now := toMicros(time.Now())
+		task, _, err := s.Create(ctx, engine.Task{
+			Owner: "ann", ClientRequestID: fmt.Sprint(i), Type: "t", Status: engine.StatusAccepted, CreatedAt: now, UpdatedAt: now,
+		})
+		check("Create", err)
+		w := &witness{tb: t, taskID: task.ID}
+		stop, err := s.Follow(ctx, task.ID, engine.EventID{}, w)
+		check("Follow", err)
+		reasons := make(chan string, 1)
+		stopListening, err := s.Listen(ctx, task.ID, func(got engine.Signal) { reasons <- got.CancelReason })
+		check("Listen", err)
+		fence, err := s.Acquire(ctx, task.ID, "a", time.Minute)
+		check("Acquire", err)
+		_, err = s.Renew(ctx, "a", []string{task.ID}, time.Minute)
+		check("Renew", err)
+		for n, d := range []engine.Draft{
+			message("m"), draft(engine.TypeStarted, `{}`), draft(engine.TypeSuspended, `{"suspendId":"s","allowedActions":["a"]}`), completed(),
+		} {
+			if d.Type == engine.TypeCompleted {
+				_, err = s.RequestCancel(ctx, task.ID, "why")
+				check("RequestCancel", err)
+				select {
+				case <-reasons:
+				case <-time.After(10 * time.Second):
+					t.Error("no signal")
+				}
+			}
+			_, err = s.Append(ctx, engine.Append{TaskID: task.ID, Token: fmt.Sprint(n), Fence: fence, Events: []engine.Draft{d}})
+			check("Append "+string(d.Type), err)
+		}
+		eventually(t, "the events", func() bool { _, n, lost := w.state(); return n == 4 && lost == 0 })
+		_, err = s.Read(ctx, task.ID, engine.EventID{}, 2)
+		check("Read", err)
+		_, err = s.Get(ctx, task.ID, engine.Cached)
+		check("Get", err)
+		check("Release", s.Release(ctx, task.ID, "a", false))
+		stopListening()
+		stop()
+		if i%2 == 0 {
+			check("Erase", s.Erase(ctx, task.ID))
+		}
+	}
+	_, err = s.Orphans(ctx, 10)
+	check("Orphans", err)
+	r := engine.Revocation{ID: "r", TaskID: "x", ExpiresAt: time.Now().Add(time.Minute)}
+	check("PutRevocation", s.PutRevocation(ctx, r, 10))
+	check("LiftRevocation", s.LiftRevocation(ctx, r.ID))
+	for shard := range dueShards {
+		check("maintenance", s.workOff(ctx, shard, "me"))
+	}
+	check("Ready", s.Ready(ctx))
+	if log.count("cannot track") > 0 {
+		t.Error("new events are polled for")
+	}
+	for _, server := range servers {
+		entries, _ := server.Must("ACL", "LOG").([]any)
+		for _, e := range entries {
+			// Reads of version and role are a right of their own; who has one
+			// address need not be told whether it is of a Cluster.
+			text := fmt.Sprint(e)
+			if !strings.Contains(text, "object info") && (len(servers) > 1 || !strings.Contains(text, "object cluster|slots")) {
+				t.Errorf("refused: %s", text)
+			}
+		}
+	}
+}
