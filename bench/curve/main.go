@@ -64,7 +64,7 @@ func parse(args []string, stderr io.Writer) (settings, error) {
 	fs.IntVar(&s.size, "size", 200, "`bytes` of text in each event")
 	fs.DurationVar(&s.duration, "duration", 5*time.Second, "how long each row takes")
 	fs.IntVar(&s.rounds, "rounds", 1, "how often the comparison with the bare loop is repeated; its figures are medians")
-	fs.StringVar(&flushes, "flush", "0,1ms,2ms,5ms,10ms,20ms", "the flush `intervals`")
+	fs.StringVar(&flushes, "flush", "0,1ms,2ms,5ms,10ms,20ms", "the flush `intervals`, which do not grow under load as the default does")
 	fs.StringVar(&transports, "transports", "sse,websocket", "which")
 	fs.StringVar(&s.serverCPUs, "server-cpus", "0", "where the server runs; the client gets the other `CPUs`; empty: anywhere")
 	if err := fs.Parse(args); err != nil {
@@ -114,11 +114,17 @@ func run(ctx context.Context, s settings, stdout, stderr io.Writer) error {
 		}
 		for _, flush := range s.flushes {
 			_, _ = fmt.Fprintf(stderr, "%s, flush interval %v\n", transport, flush)
-			r, err := l.run(ctx, transport, "-rate", number(s.rate), "-flush", flush.String())
+			// An interval that does not grow with the load.
+			args := []string{"-rate", number(s.rate), "-flush", flush.String(), "-host-args", "-max-flush " + flush.String()}
+			r, err := l.run(ctx, transport, args...)
 			if err != nil {
 				return err
 			}
 			c.rows = append(c.rows, r)
+		}
+		_, _ = fmt.Fprintf(stderr, "%s, the library's default\n", transport)
+		if c.adaptive, err = l.run(ctx, transport, "-rate", number(s.rate)); err != nil {
+			return err
 		}
 		text, err := c.markdown()
 		if err != nil {

@@ -78,6 +78,7 @@ type curve struct {
 	transport string
 	single    result   // with the bare loop
 	rows      []result // one for each flush interval
+	adaptive  result   // the library's default
 }
 
 func (c curve) markdown() (string, error) {
@@ -120,7 +121,12 @@ func (c curve) markdown() (string, error) {
 		saturated = saturated || f.saturated
 		row(fmt.Sprintf("%v events/s", c.s.rate), c.s.flushes[i].String(), f)
 	}
-	if saturated {
+	f, err := c.adaptive.of("fan-out")
+	if err != nil {
+		return "", err
+	}
+	row(fmt.Sprintf("%v events/s", c.s.rate), "default", f)
+	if saturated || f.saturated {
 		line("\n\\* the subscribers' cores were busy: their latency is not the server's alone.")
 	}
 	line("")

@@ -32,7 +32,7 @@ func TestTable(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	text, err := curve{s: s, transport: sse, single: r, rows: []result{r, r}}.markdown()
+	text, err := curve{s: s, transport: sse, single: r, rows: []result{r, r}, adaptive: r}.markdown()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -42,6 +42,7 @@ func TestTable(t *testing.T) {
 		"| one in flight, 25 events/s | default | 1.11 | 0.21 | 7.49 | 28.93 | 251,016 | 0.28 |\n",
 		"| 500 events/s | 0s | 1.11 |",
 		"| 500 events/s | 5ms | 1.11 |",
+		"| 500 events/s | default | 1.11 |",
 	} {
 		if !strings.Contains(text, want) {
 			t.Errorf("the table lacks %q:\n%s", want, text)
@@ -51,7 +52,7 @@ func TestTable(t *testing.T) {
 		t.Errorf("the client was not busy:\n%s", text)
 	}
 	r.Rounds[0].Saturated = true
-	if text, err = (curve{s: s, transport: sse, single: r, rows: []result{r, r}}).markdown(); err != nil || !strings.Contains(text, "28.93 * |") {
+	if text, err = (curve{s: s, transport: sse, single: r, rows: []result{r, r}, adaptive: r}).markdown(); err != nil || !strings.Contains(text, "28.93 * |") {
 		t.Errorf("the client was busy, %v:\n%s", err, text)
 	}
 }
