@@ -208,6 +208,21 @@ func (r *Run) finalize() {
 	}
 }
 
+// Parkable reports whether the run waits in Suspend and could be abandoned.
+func (r *Run) Parkable() bool {
+	if r.hold == nil || !r.task.Restartable {
+		return false
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, n := range r.waits {
+		if n > 0 {
+			return true
+		}
+	}
+	return false
+}
+
 // Abandon is Close for a worker that must stop and wants another process to go
 // on with the task: another node runs it again, or, if a suspension of it is
 // open, once that is resolved. It is false, and nothing has happened, if nobody

@@ -86,14 +86,22 @@ func (x *Executor) Admit(_ context.Context, spec engine.TaskSpec) (engine.Slot, 
 	}
 	x.mu.Lock()
 	defer x.mu.Unlock()
+	if err := x.takePlace(); err != nil {
+		return nil, err
+	}
+	return &slot{x: x, handler: h, do: do}, nil
+}
+
+// takePlace is undone by vacate. mu is held.
+func (x *Executor) takePlace() error {
 	if x.draining {
-		return nil, x.refusal("the server is shutting down")
+		return x.refusal("the server is shutting down")
 	}
 	if x.places >= x.cfg.Workers+x.cfg.Queue {
-		return nil, x.refusal("too many tasks are waiting")
+		return x.refusal("too many tasks are waiting")
 	}
 	x.places++
-	return &slot{x: x, do: do, timeout: h.timeout}, nil
+	return nil
 }
 
 func (x *Executor) refusal(message string) error {
@@ -133,8 +141,8 @@ func (x *Executor) Ready(context.Context) error {
 // slot is a place for one task, with its decoded input.
 type slot struct {
 	x       *Executor
+	handler *handler
 	do      call
-	timeout time.Duration
 	used    atomic.Bool
 }
 
@@ -145,7 +153,7 @@ func (s *slot) Submit(_ context.Context, task engine.Task) error {
 	if s.used.Swap(true) {
 		return errUsedSlot
 	}
-	return s.x.submit(&job{task: task, do: s.do, timeout: s.timeout, turn: make(chan struct{})})
+	return s.x.submit(s.handler.job(task, s.do))
 }
 
 // Release implements engine.Slot.
@@ -167,6 +175,9 @@ func (x *Executor) submit(j *job) error {
 	case x.stopped:
 		x.vacate()
 		return x.refusal("the server is shutting down")
+	case x.jobs[j.task.ID] != nil: // two came to run it again
+		x.vacate()
+		return errHere
 	}
 	j.ctx, j.cancel = context.WithCancelCause(x.work)
 	x.jobs[j.task.ID] = j

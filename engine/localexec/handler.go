@@ -20,7 +20,8 @@ type HandlerOption func(*handler) error
 // Timeout ends the handler's context d after it was called, with cause
 // ErrTimeout. If the handler then returns an error, its task becomes
 // TASK_FAILED with code TASK_TIMEOUT, retryable. Time in the queue does not
-// count. Without it a handler may take as long as it likes.
+// count, time in run.Suspend does. Without it a handler may take as long as it
+// likes.
 func Timeout(d time.Duration) HandlerOption {
 	return func(h *handler) error {
 		if d <= 0 {
@@ -36,8 +37,14 @@ type handlers map[string]*handler
 
 // handler makes a call out of a task's input, or refuses the input.
 type handler struct {
-	bind    func(input json.RawMessage) (call, error)
-	timeout time.Duration // 0: none
+	bind        func(input json.RawMessage) (call, error)
+	timeout     time.Duration // 0: none
+	restartable bool
+}
+
+// job is a task for h, with its decoded input.
+func (h *handler) job(task engine.Task, do call) *job {
+	return &job{task: task, do: do, timeout: h.timeout, turn: make(chan struct{})}
 }
 
 // call is one handler with its decoded input.
@@ -55,7 +62,8 @@ type call func(ctx context.Context, run *engine.Run) (any, error)
 // cancellation is requested (context.Cause is then an *engine.CancelRequested),
 // when the time is over (ErrTimeout), when the executor stops (ErrShutdown), or
 // when this process was silent for so long that its task was taken from it
-// (engine.ErrLeaseLost; see engine.LeaseConfig).
+// (engine.ErrLeaseLost; see engine.LeaseConfig). See Restartable for what becomes
+// of tasks whose process is gone.
 //
 // TASK_STARTED is in the log when fn is called, and fn emits what it likes
 // through run. What becomes of its return is listed at the

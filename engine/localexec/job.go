@@ -17,6 +17,7 @@ type job struct {
 	timeout time.Duration // 0: none
 	ctx     context.Context
 	cancel  context.CancelCauseFunc
+	run     *engine.Run // nil before it is opened; guarded by Executor.mu
 	// turn is closed when the job has a worker; until then waiting is its
 	// place in the queue, guarded by Executor.mu.
 	turn    chan struct{}
@@ -35,6 +36,9 @@ func (x *Executor) run(j *job) {
 	}
 	// Whatever its streamed events met, conclude has dealt with.
 	defer func() { _ = run.Close(x.final) }()
+	x.mu.Lock()
+	j.run = run
+	x.mu.Unlock()
 
 	ctx := run.Context()
 	select {
@@ -42,12 +46,14 @@ func (x *Executor) run(j *job) {
 	case <-ctx.Done():
 	}
 	if ctx.Err() != nil { // also if both are true
-		x.conclude(j, run, interrupted(ctx))
+		x.interrupt(ctx, j, run)
 		return
 	}
-	if err := run.Emit(ctx, engine.Started{}); err != nil {
-		x.unstarted(j, run, err)
-		return
+	if !run.Restarted() {
+		if err := run.Emit(ctx, engine.Started{}); err != nil {
+			x.unstarted(j, run, err)
+			return
+		}
 	}
 
 	if j.timeout > 0 {
@@ -58,12 +64,16 @@ func (x *Executor) run(j *job) {
 	done := make(chan outcome, 1)
 	x.group.Go(func() { x.call(ctx, j, run, done) })
 	if o, ok := x.await(ctx, done); ok {
-		x.conclude(j, run, x.verdict(ctx, j, o))
+		if last := x.verdict(ctx, j, o); last != nil {
+			x.conclude(j, run, last)
+		} else {
+			x.interrupt(ctx, j, run)
+		}
 		return
 	}
 	x.cfg.Logger.Warn("localexec: a handler ignores its context; its task is ended without it",
 		"taskId", j.task.ID, "taskType", j.task.Type)
-	x.conclude(j, run, interrupted(ctx))
+	x.interrupt(ctx, j, run)
 	<-done // the worker is busy until then
 }
 
@@ -131,7 +141,7 @@ func sleep(ctx context.Context, pause time.Duration) bool {
 func (x *Executor) unopened(j *job, err error) {
 	switch {
 	case j.ctx.Err() != nil:
-		x.conclude(j, nil, interrupted(j.ctx))
+		x.interrupt(j.ctx, j, nil)
 	case settled(err):
 	default:
 		x.cfg.Logger.Error("localexec: a task could not be opened", "taskId", j.task.ID, "error", err)
@@ -144,13 +154,36 @@ func (x *Executor) unopened(j *job, err error) {
 func (x *Executor) unstarted(j *job, run *engine.Run, err error) {
 	switch ctx := run.Context(); {
 	case ctx.Err() != nil:
-		x.conclude(j, run, interrupted(ctx))
+		x.interrupt(ctx, j, run)
 	case settled(err):
 	default:
 		x.cfg.Logger.Error("localexec: a task could not be started", "taskId", j.task.ID, "error", err)
 		p, _ := failed(err)
 		x.conclude(j, run, p)
 	}
+}
+
+// interrupt ends a task whose context ended before it did, unless that was the
+// executor's end and another process can go on with it. run may be nil.
+func (x *Executor) interrupt(ctx context.Context, j *job, run *engine.Run) {
+	if run == nil {
+		opened, err := x.open(x.final, j.task)
+		if err != nil {
+			x.unfinished(j, err)
+			return
+		}
+		defer func() { _ = opened.Close(x.final) }()
+		run = opened
+	}
+	if errors.Is(context.Cause(ctx), ErrShutdown) {
+		left, err := run.Abandon(x.final)
+		if left {
+			x.cfg.Logger.Info("localexec: a task is left to another process", "taskId", j.task.ID,
+				"taskType", j.task.Type, "error", err)
+			return
+		}
+	}
+	x.conclude(j, run, interrupted(ctx))
 }
 
 // settled reports whether the task needs no terminal event of ours any more. In

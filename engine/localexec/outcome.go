@@ -52,7 +52,8 @@ func encode(v any) (json.RawMessage, error) {
 	return bytes.TrimSuffix(buf.Bytes(), []byte("\n")), nil
 }
 
-// verdict turns an outcome into the task's terminal event.
+// verdict turns an outcome into the task's terminal event; nil says that the
+// task was interrupted.
 func (x *Executor) verdict(ctx context.Context, j *job, o outcome) engine.Payload {
 	switch {
 	case o.crashed:
@@ -64,7 +65,7 @@ func (x *Executor) verdict(ctx context.Context, j *job, o outcome) engine.Payloa
 			x.cfg.Logger.Info("localexec: a handler was stopped and returned an error", "taskId", j.task.ID,
 				"taskType", j.task.Type, "error", o.err)
 		}
-		return interrupted(ctx)
+		return nil
 	}
 	p, known := failed(o.err)
 	if !known {

@@ -131,6 +131,7 @@ func (s *Store) settle(e *entry, found *suspension, r resolution) {
 	}
 	s.dues.unset(found)
 	if answer != nil {
+		e.resumed = s.now()
 		s.dues.set(found, monotonic, s.now().Add(claim))
 	}
 	for _, gone := range e.acts.close(found, answer, r.fingerprint, s.cfg.Actions.MaxResolved) {

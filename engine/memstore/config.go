@@ -33,9 +33,10 @@ type Config struct {
 	// RecordTTL is how long the record, with the terminal event in it, is kept
 	// after the log. Defaults to 24h.
 	RecordTTL time.Duration
-	// MaxOpenAge ends tasks that nobody ends: this long after its creation, or
-	// when the last of its open suspensions expires if that is later, a task
-	// gets a TASK_FAILED with code TASK_EXPIRED, retryable. Defaults to 7 days.
+	// MaxOpenAge ends tasks that nobody ends: this long after its creation or
+	// the last answer that it got, or when the last of its open suspensions
+	// expires if that is later, a task gets a TASK_FAILED with code TASK_EXPIRED,
+	// retryable. Defaults to 7 days.
 	MaxOpenAge time.Duration
 	// CleanupInterval is how often the three above are looked at. Defaults to
 	// 30s, or less if one of them is short.

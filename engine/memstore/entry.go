@@ -12,8 +12,8 @@ import (
 type entry struct {
 	id  string
 	key requestKey
-	// born and ended carry Go's monotonic reading: a clock that jumps neither
-	// expires nor prolongs anything.
+	// born, resumed and ended carry Go's monotonic reading: a clock that jumps
+	// neither expires nor prolongs anything.
 	born time.Time
 
 	// record is what Get returns, replaced as a whole under mu and read
@@ -21,6 +21,7 @@ type entry struct {
 	record atomic.Pointer[engine.Task]
 
 	mu        sync.Mutex
+	resumed   time.Time // when it last got an answer, or was born
 	ended     time.Time // zero while the task is open
 	log       eventLog
 	expired   bool // the log is gone

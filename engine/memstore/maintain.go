@@ -46,7 +46,7 @@ func (s *Store) age(ctx context.Context, e *entry) {
 	switch {
 	case t == nil:
 	case e.ended.IsZero() && !over(t):
-		abandoned = now.Sub(e.born) > s.cfg.MaxOpenAge && !awaited(t, now)
+		abandoned = now.Sub(e.resumed) > s.cfg.MaxOpenAge && !awaited(t, now)
 	case now.Sub(e.ended) > s.cfg.StreamTTL+s.cfg.RecordTTL:
 		gone = true
 	case now.Sub(e.ended) > s.cfg.StreamTTL && !e.expired:

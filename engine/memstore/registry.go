@@ -24,6 +24,7 @@ func (s *Store) Create(ctx context.Context, task engine.Task) (engine.Task, bool
 	task = detach(task)
 	task.ID = randomName()
 	e := &entry{id: task.ID, key: requestKey{task.Owner, task.ClientRequestID}, born: s.now()}
+	e.resumed = e.born
 	if err := s.reserveTask(ctx, recordSize(&task)); err != nil {
 		if t := s.existing(key); t != nil { // an equal call at once had the last place
 			return *t, false, nil

@@ -1,0 +1,76 @@
+package localexec
+
+import (
+	"context"
+	"errors"
+
+	"github.com/taskbridge/taskbridge-fiber/engine"
+)
+
+var (
+	_ engine.Restarter = (*Executor)(nil)
+	_ engine.Resumer   = (*Executor)(nil)
+)
+
+// Restartable allows the handler to be run again from its beginning, on any
+// node, when the process that ran it died or was shut down; on a store that has
+// engine.Leases. Without it such a task ends, with WORKER_LOST or
+// EXECUTOR_SHUTDOWN.
+//
+// What such a handler did before may be done twice: events that it emitted are
+// in the log already, and it emits them again unless it looks at
+// run.Restarted(). TASK_STARTED is not repeated. run.Suspend gives the answer
+// that it gave before, if the suspensions come in the same order or are named;
+// while the task waits in it, it needs no process at all.
+func Restartable() HandlerOption {
+	return func(h *handler) error {
+		h.restartable = true
+		return nil
+	}
+}
+
+// Restartable implements engine.Restarter.
+func (x *Executor) Restartable(taskType string) bool {
+	h, ok := x.handlers[taskType]
+	return ok && h.restartable
+}
+
+var errHere = errors.New("localexec: the task is still here")
+
+// Restart implements engine.Restarter. It needs a place, as a new task does.
+func (x *Executor) Restart(_ context.Context, task engine.Task) error {
+	h, ok := x.handlers[task.Type]
+	if !ok || !h.restartable {
+		return engine.NewError(engine.CodeInvalidRequest, "no restartable handler of this type")
+	}
+	do, err := h.bind(task.Input)
+	if err != nil {
+		return err
+	}
+	if err := x.place(task.ID); err != nil {
+		return err
+	}
+	return x.submit(h.job(task, do))
+}
+
+// place takes a place for a task that is not here yet.
+func (x *Executor) place(taskID string) error {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.jobs[taskID] != nil {
+		return errHere
+	}
+	return x.takePlace()
+}
+
+// Resume implements engine.Resumer. A run that is here, or on another node, has
+// the answer by itself; a task that nobody runs is run again, and finds it.
+func (x *Executor) Resume(ctx context.Context, task engine.Task, _ engine.Suspension, _ engine.Action) error {
+	if !task.Restartable {
+		return engine.ErrHandOffPending
+	}
+	if err := x.Restart(ctx, task); err != nil && !errors.Is(err, errHere) {
+		x.cfg.Logger.DebugContext(ctx, "localexec: a task cannot go on here", "taskId", task.ID, "error", err)
+	}
+	return engine.ErrHandOffPending
+}
