@@ -332,7 +332,7 @@ func (s *Store) rehearseLease(ctx context.Context, taskID string) error {
 	_, err := s.Acquire(ctx, taskID, "rehearsal", time.Minute)
 	_, renewErr := s.Renew(ctx, "rehearsal", []string{taskID}, time.Minute)
 	_, checkErr := s.checkOverdue(ctx, []overdue{{shardOf(taskID), "0", []string{taskID}}}, nil, 0)
-	releaseErr := s.Release(ctx, taskID, "rehearsal", true)
+	releaseErr := s.Release(ctx, taskID, "rehearsal", false) // an orphan would be buried
 	for _, answer := range s.pipeline(ctx, leaseDueScript, []call{{[]string{s.keys.leases(shardOf(taskID))}, []string{"0", "0"}}}) {
 		err = errors.Join(err, answer.Error())
 	}

@@ -14,7 +14,7 @@ end
 if r[2] == 'COMPLETED' or r[2] == 'FAILED' or r[2] == 'CANCELLED' then
   return -1
 end
-local l = redis.call('HMGET', KEYS[1], 'holder', 'fence', 'until')
+local l = redis.call('HMGET', KEYS[1], 'holder', 'fence', 'until', 'taken')
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
 local fence = tonumber(l[2] or 0)
@@ -23,7 +23,7 @@ if l[1] ~= ARGV[2] then
     if tonumber(l[3]) > now then
       return -2
     end
-    redis.call('HINCRBY', KEYS[1], 'taken', 1)
+    redis.call('HSET', KEYS[1], 'taken', (l[4] or 0) + 1)
   end
   fence = 0
 end

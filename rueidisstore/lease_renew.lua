@@ -5,9 +5,10 @@ if r[1] ~= ARGV[1] then
   return 0 -- gone
 end
 local l = redis.call('HMGET', KEYS[1], 'holder', 'fence')
-local lacking = not l[1] and not l[2]
+local lacking = (not l[1] or l[1] == '') and (l[2] or '0') == '0'
 if lacking then
-  -- A failover or an eviction took a lease that nobody else has had since.
+  -- A failover or an eviction took a lease that nobody else has had since; if
+  -- there is one, it is that of the task's creation.
   if r[2] == 'COMPLETED' or r[2] == 'FAILED' or r[2] == 'CANCELLED' then
     return 0
   end

@@ -198,6 +198,13 @@ func TestLostLeaseKeyIsRenewed(t *testing.T) {
 	if ttl := b.int("PTTL", b.keys.hold(task.ID)); ttl <= 0 {
 		t.Errorf("the lease's key lives for %d", ttl)
 	}
+	// What is left may be the lease of the task's creation.
+	b.do("HDEL", b.keys.hold(task.ID), "holder", "until", "ttl")
+	b.do("HSET", b.keys.hold(task.ID), "fence", "0")
+	b.renewed("a", time.Minute, task.ID)
+	if _, err := b.Acquire(t.Context(), task.ID, "b", time.Minute); engine.CodeOf(err) != engine.CodeTaskConflict {
+		t.Errorf("Acquire of what was renewed gave %v", err)
+	}
 	b.do("DEL", b.keys.hold(task.ID))
 	if second := b.acquire(task.ID, "b", time.Minute); second <= first {
 		t.Errorf("the fence went from %d to %d", first, second)
