@@ -51,7 +51,7 @@ bench: ## The working tree against BASE, in turns: a benchstat table; 1: somethi
 bench-once: ## Every benchmark once, to see that it runs; its figures mean nothing.
 	$(GO) test ./bench -count=1 -run '^$$' -bench . -benchtime 1x
 
-bench-curve: ## CPU per delivery against latency over flush intervals, as Markdown; about three minutes.
+bench-curve: ## CPU per delivery against latency over flush intervals, as Markdown; about five minutes.
 	@$(GO) run ./bench/curve $(ARGS)
 
 bench-redis: ## The store on Redis against what one would do without it: tables, in about two minutes.

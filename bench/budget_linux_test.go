@@ -30,11 +30,14 @@ func TestDeliveryIsOneWrite(t *testing.T) {
 	eachTransport(t, func(t *testing.T, via transport) {
 		const subscribers, rounds = 200, 5
 		d := newDelivery(t, memory(t), via, 1, subscribers, 8)
-		counted := trace(t, func() {
+		counted, err := trace(t, func() {
 			for range rounds {
 				d.round()
 			}
 		})
+		if err != nil {
+			t.Fatal(err)
+		}
 		t.Logf("%d flushes to %d subscribers: %v", rounds, subscribers, counted)
 		const flushes = subscribers * rounds
 		// The wake-up of a poller is a write, too.

@@ -45,16 +45,11 @@ func (c calls) of(names ...string) (n int) {
 	return n
 }
 
-// canTrace reports whether system calls can be counted here.
-func canTrace() bool {
-	_, err := exec.LookPath("strace")
-	return err == nil
-}
-
 // trace counts the system calls that this process makes while do runs: all of
 // them, exactly, whatever makes them. What is traced is slow, so nothing is
-// timed meanwhile.
-func trace(tb testing.TB, do func()) calls {
+// timed meanwhile. It fails, without calling do, where there is no strace or it
+// may not attach.
+func trace(tb testing.TB, do func()) (calls, error) {
 	tb.Helper()
 	// Where only a parent may trace, this names somebody else who may; other
 	// systems do not know the call.
@@ -63,26 +58,24 @@ func trace(tb testing.TB, do func()) calls {
 	cmd := exec.Command("strace", "-f", "-c", "-U", "calls,name", "-o", summary, "-p", strconv.Itoa(os.Getpid()))
 	errs, err := cmd.StderrPipe()
 	if err != nil {
-		tb.Fatal(err)
+		return nil, err
 	}
 	if err := cmd.Start(); err != nil {
-		tb.Fatal("the tests need strace (Debian's package name): ", err)
+		return nil, fmt.Errorf("system calls are counted by strace (Debian's package name): %w", err)
 	}
 	said := bufio.NewScanner(errs)
 	var lines []string
-	for said.Scan() {
+	attached := false
+	for !attached && said.Scan() {
 		lines = append(lines, said.Text())
-		if strings.Contains(said.Text(), " attached") {
-			break
-		}
+		attached = strings.Contains(said.Text(), " attached")
 	}
-	if len(lines) == 0 || !strings.Contains(lines[len(lines)-1], " attached") {
-		_ = cmd.Wait()
-		tb.Fatalf("strace does not attach: %s", strings.Join(lines, "; "))
+	if !attached {
+		return nil, fmt.Errorf("strace does not attach (%w): %s", cmd.Wait(), strings.Join(lines, "; "))
 	}
 	do()
 	if err := cmd.Process.Signal(unix.SIGINT); err != nil {
-		tb.Fatal(err)
+		return nil, err
 	}
 	for said.Scan() {
 		lines = append(lines, said.Text())
@@ -90,9 +83,9 @@ func trace(tb testing.TB, do func()) calls {
 	_ = cmd.Wait() // it ends by the signal
 	counted, err := readCalls(summary)
 	if err != nil {
-		tb.Fatalf("%v; strace said: %s", err, strings.Join(lines, "; "))
+		return nil, fmt.Errorf("%w; strace said: %s", err, strings.Join(lines, "; "))
 	}
-	return counted
+	return counted, nil
 }
 
 // readCalls reads strace's table: a line of a number and a name for each call.
