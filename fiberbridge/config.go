@@ -91,9 +91,9 @@ type WebSocketConfig struct {
 	// answered with SUBSCRIPTION_REJECTED and RATE_LIMITED. Defaults to 50.
 	FramesPerSecond int
 	// MaxIdle is how many sockets may be open that have not subscribed yet.
-	// When there are more, the one that has been silent for longest, of the
-	// newcomer's own subject if that has any, is closed with 1013. Defaults to
-	// half of Streams.Max.
+	// When there are more, one of the subject that has most of them is closed
+	// with 1013, the one that has been silent for longest. Defaults to half of
+	// Streams.Max.
 	MaxIdle int
 	// IdleTimeout closes a socket that had several subscriptions and has none.
 	// Defaults to 5s.

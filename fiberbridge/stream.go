@@ -53,6 +53,8 @@ type stream struct {
 	// ending says that the end was decided; endBy when it is cut short.
 	ending bool
 	endBy  instant
+	// hasty says that somebody waits for the place: no end is waited for.
+	hasty bool
 	// over says that the socket was let go of, or will be as it comes.
 	over, gracefully bool
 }
@@ -98,10 +100,10 @@ func (st *stream) adopt(h *handover) error {
 	sock.SetUserTimeout(st.quick)
 	st.mu.Lock()
 	st.sock.Store(sock)
-	over, gracefully := st.over, st.gracefully
+	over, gracefully, linger := st.over, st.gracefully, st.linger()
 	st.mu.Unlock()
 	if over { // before there was a socket to let go of, or a place to leave
-		release(sock, gracefully)
+		release(sock, gracefully, linger)
 		st.s.leave(st.self)
 	} else {
 		st.outlet.Writable()
@@ -185,10 +187,10 @@ func (st *stream) letGo(gracefully bool) {
 		return
 	}
 	st.over, st.gracefully = true, gracefully
-	sock := st.sock.Load()
+	sock, linger := st.sock.Load(), st.linger()
 	st.mu.Unlock()
 	if sock != nil {
-		release(sock, gracefully)
+		release(sock, gracefully, linger)
 		st.s.leave(st.self)
 	}
 }
@@ -233,10 +235,18 @@ func (st *stream) checkLife(now instant, wall time.Time, expired func()) instant
 	return next
 }
 
+// linger is how long the connection waits for the peer's FIN. mu is held.
+func (st *stream) linger() time.Duration {
+	if st.hasty {
+		return hastyLinger
+	}
+	return lingerTime
+}
+
 // release closes sock.
-func release(sock *socket.Socket, gracefully bool) {
+func release(sock *socket.Socket, gracefully bool, linger time.Duration) {
 	if gracefully {
-		sock.CloseGracefully(lingerTime)
+		sock.CloseGracefully(linger)
 	} else {
 		sock.Close()
 	}

@@ -1,7 +1,6 @@
 package fiberbridge
 
 import (
-	"container/list"
 	"context"
 	"errors"
 	"log/slog"
@@ -26,6 +25,8 @@ const (
 	lingerTime = 2 * time.Second
 	// hastyTime is farewellTime where somebody waits for the place.
 	hastyTime = 500 * time.Millisecond
+	// hastyLinger is lingerTime there: enough for what was written to leave.
+	hastyLinger = 20 * time.Millisecond
 	// closeAnswerTime is how long a WebSocket waits for the peer's close frame
 	// after ours.
 	closeAnswerTime = 3 * time.Second
@@ -58,7 +59,9 @@ type streams struct {
 	subscribers []subscriber
 	subjects    map[string]*subject
 	perTask     map[string]int // of tasks with subscribers, if that is bounded
-	idle        list.List      // of *wsStream; see ws_idle.go
+	// idle counts the sockets that have not subscribed; see ws_idle.go.
+	idle         int
+	idleSubjects map[*subject]struct{}
 	// empty is closed when used is zero, and made anew when it is not.
 	empty chan struct{}
 }
@@ -99,8 +102,10 @@ func newStreams(b *Bridge) (*streams, error) {
 		limit:    b.cfg.Streams.Max,
 		ceiling:  max(b.cfg.Streams.Max, defaultStreamLimit()),
 		subjects: map[string]*subject{},
-		refusals: make(chan struct{}, 256),
-		empty:    make(chan struct{}),
+
+		idleSubjects: map[*subject]struct{}{},
+		refusals:     make(chan struct{}, 256),
+		empty:        make(chan struct{}),
 	}
 	close(s.empty)
 	s.upgrade = newUpgrade(s)

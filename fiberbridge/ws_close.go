@@ -13,8 +13,6 @@ type wsClosing struct {
 	sent, got bool
 	// written: the outlet is over, ours has left.
 	written bool
-	// hasty: nobody waits for the peer's.
-	hasty bool
 }
 
 // closeWith begins the close handshake.
@@ -93,7 +91,7 @@ func (w *wsStream) Close(code int, _ string) {
 func (w *wsStream) Ended(reason fanout.EndReason) {
 	if reason == fanout.EndAsked {
 		w.mu.Lock()
-		wait := w.closing.sent && !w.closing.got && !w.closing.hasty
+		wait := w.closing.sent && !w.closing.got && !w.hasty
 		w.closing.written = wait
 		if wait {
 			w.endBy = w.s.deadlines.now() + instant(closeAnswerTime)
@@ -104,7 +102,7 @@ func (w *wsStream) Ended(reason fanout.EndReason) {
 			return
 		}
 	}
-	w.letGo(reason == fanout.EndAsked && !w.closing.hasty)
+	w.letGo(reason == fanout.EndAsked)
 }
 
 // Hangup is socket.Handler's.

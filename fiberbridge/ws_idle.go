@@ -8,12 +8,9 @@ import (
 
 // Sockets that have not subscribed yet have not been served yet either. They
 // take places from those who want to be, so there is a limit to them; beyond it
-// a newcomer gets the place of the one that has been silent for longest, of its
-// own subject if that has any. A caller who opens sockets and says nothing loses
-// them to itself.
-
-// idleSocket is a socket's place among the silent ones.
-type idleSocket struct{ all, own *list.Element }
+// a newcomer gets the place of one that has been silent for longest, of the
+// subject that has most of them. A caller who opens sockets and says nothing
+// loses them to itself and to others.
 
 // arrive puts a socket that has entered among the silent ones, and closes one of
 // them if they are too many.
@@ -30,19 +27,40 @@ func (s *streams) arriveLocked(w *wsStream) (victim *wsStream) {
 		return nil
 	}
 	who := w.who
-	if s.idle.Len() >= s.cfg.WebSocket.MaxIdle {
-		oldest := s.idle.Front()
-		if who.idle != nil {
-			oldest = who.idle.Front()
-		}
-		victim = oldest.Value.(*wsStream)
+	if s.idle >= s.cfg.WebSocket.MaxIdle {
+		victim = s.mostIdle(who).idle.Front().Value.(*wsStream)
 		s.spokeLocked(victim)
 	}
 	if who.idle == nil {
 		who.idle = list.New()
+		s.idleSubjects[who] = struct{}{}
 	}
-	w.idle = &idleSocket{s.idle.PushBack(w), who.idle.PushBack(w)}
+	s.idle++
+	w.idle = who.idle.PushBack(w)
 	return victim
+}
+
+// idleSample bounds the search for the subject with the most silent sockets. Who
+// has very many is not missed for long.
+const idleSample = 256
+
+// mostIdle is a subject with the most silent sockets, who if others have no
+// more. There are some.
+func (s *streams) mostIdle(who *subject) *subject {
+	most, n := who, 0
+	if who.idle != nil {
+		n = who.idle.Len()
+	}
+	left := idleSample
+	for other := range s.idleSubjects {
+		if other.idle.Len() > n {
+			most, n = other, other.idle.Len()
+		}
+		if left--; left == 0 {
+			break
+		}
+	}
+	return most
 }
 
 // spoke takes a socket out of the silent ones.
@@ -56,9 +74,10 @@ func (s *streams) spokeLocked(w *wsStream) {
 	if w.idle == nil {
 		return
 	}
-	s.idle.Remove(w.idle.all)
-	if w.who.idle.Remove(w.idle.own); w.who.idle.Len() == 0 {
+	s.idle--
+	if w.who.idle.Remove(w.idle); w.who.idle.Len() == 0 {
 		w.who.idle = nil
+		delete(s.idleSubjects, w.who)
 	}
 	w.idle = nil
 }
@@ -71,6 +90,6 @@ func (w *wsStream) giveWay() {
 	if w.busy || w.subscribeBy == 0 {
 		return // it has spoken at the last moment
 	}
-	w.closing.hasty = true
+	w.hasty = true
 	w.closeLocked(wsproto.CloseTryLater, "too many sockets have not subscribed", hastyTime)
 }

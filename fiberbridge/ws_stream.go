@@ -1,6 +1,7 @@
 package fiberbridge
 
 import (
+	"container/list"
 	"log/slog"
 	"sync/atomic"
 	"time"
@@ -49,8 +50,8 @@ type wsStream struct {
 
 	closing wsClosing
 
-	idle   *idleSocket // streams.mu guards it; nil once the client has spoken
-	placed []string    // streams.mu guards it; see placeTask
+	idle   *list.Element // streams.mu guards it; nil once the client has spoken
+	placed []string      // streams.mu guards it; see placeTask
 }
 
 // wsEnd is a subscription that came to its end.
