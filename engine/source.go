@@ -58,6 +58,9 @@ func (s source) Follow(ctx context.Context, key string, after fanout.ID, feed fa
 // pushed by then.
 func (s source) leftOver(ctx context.Context, key string) (*Event, error) {
 	task, err := s.e.cfg.Store.Get(ctx, key, Cached)
+	if CodeOf(err) == CodeTaskNotFound { // a no is never answered from the cache
+		task, err = s.e.cfg.Store.Get(ctx, key, Fresh)
+	}
 	if err != nil {
 		return nil, storeError("read the task", err)
 	}

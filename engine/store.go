@@ -34,7 +34,8 @@ type TaskRegistry interface {
 	Lookup(ctx context.Context, owner, clientRequestID string) (Task, error)
 
 	// Get returns a task. Cached allows an answer that is as old as the store's
-	// own invalidation takes (milliseconds); Fresh does not.
+	// own invalidation takes (milliseconds), also that there is none; Fresh does
+	// not.
 	Get(ctx context.Context, taskID string, freshness Freshness) (Task, error)
 
 	// RequestCancel notes that somebody wants the task cancelled and returns

@@ -397,8 +397,10 @@ func TestCache(t *testing.T) {
 	tag := deriveTag(*b.secret.Load(), missing.Owner, missing.ClientRequestID)
 	before = calls()
 	for range 3 {
-		_, err := b.Get(t.Context(), tag+"aaaaaaaa", engine.Cached)
-		b.wantCode("Get of what is not there", err, engine.CodeTaskNotFound)
+		for _, freshness := range []engine.Freshness{engine.Cached, engine.Fresh} {
+			_, err := b.Get(t.Context(), tag+"aaaaaaaa", freshness)
+			b.wantCode("Get of what is not there", err, engine.CodeTaskNotFound)
+		}
 	}
 	if n := calls() - before; n < 3 {
 		t.Errorf("three times no, and Redis was asked %d times", n)
@@ -408,9 +410,13 @@ func TestCache(t *testing.T) {
 		t.Fatal(err)
 	}
 	// Even before the invalidation has come.
-	if _, err := b.Get(t.Context(), created.ID, engine.Cached); err != nil {
+	if _, err := b.Get(t.Context(), created.ID, engine.Fresh); err != nil {
 		t.Errorf("a task that was missing before: %v", err)
 	}
+	eventually(t, "the cache has heard of it", func() bool {
+		_, err := b.Get(t.Context(), created.ID, engine.Cached)
+		return err == nil
+	})
 }
 
 func TestRESP2(t *testing.T) {

@@ -110,7 +110,9 @@ func (s *Store) Lookup(ctx context.Context, owner, clientRequestID string) (engi
 }
 
 // Get implements engine.TaskRegistry. A cached answer comes from the client-side
-// cache, which Redis invalidates; that a task is not there is always asked anew.
+// cache, which Redis invalidates, and which may also be that a task is not there:
+// the engine asks anew before it says so to anyone, exactly as it does before it
+// says no for another reason, so that the two take equally long.
 func (s *Store) Get(ctx context.Context, taskID string, freshness engine.Freshness) (engine.Task, error) {
 	if s.isClosed() {
 		return engine.Task{}, errClosed()
@@ -119,13 +121,8 @@ func (s *Store) Get(ctx context.Context, taskID string, freshness engine.Freshne
 		return engine.Task{}, errNotFound()
 	}
 	if freshness == engine.Cached {
-		t, hit, err := s.cachedRecord(ctx, tagOf(taskID))
-		if err == nil && t.ID == taskID {
-			return t, nil
-		}
-		if !hit {
-			return known(t, taskID, err)
-		}
+		t, err := s.cachedRecord(ctx, tagOf(taskID))
+		return known(t, taskID, err)
 	}
 	t, err := s.record(ctx, tagOf(taskID))
 	return known(t, taskID, err)
@@ -153,18 +150,16 @@ func (s *Store) record(ctx context.Context, tag string) (engine.Task, error) {
 	return s.decode(tag, answer)
 }
 
-// cachedRecord reads a record through the client-side cache; hit says that Redis
-// was not asked.
-func (s *Store) cachedRecord(ctx context.Context, tag string) (t engine.Task, hit bool, err error) {
+// cachedRecord reads a record through the client-side cache.
+func (s *Store) cachedRecord(ctx context.Context, tag string) (engine.Task, error) {
 	ctx, done := s.bound(ctx)
 	defer done()
 	result := s.client.DoCache(ctx, s.client.B().Hgetall().Key(s.keys.record(tag)).Cache(), s.cfg.CacheTTL)
 	answer, err := result.ToMessage()
 	if err != nil {
-		return engine.Task{}, false, classify("read a record", err)
+		return engine.Task{}, classify("read a record", err)
 	}
-	t, err = s.decode(tag, answer)
-	return t, result.IsCacheHit(), err
+	return s.decode(tag, answer)
 }
 
 func (s *Store) decode(tag string, answer rueidis.RedisMessage) (engine.Task, error) {
