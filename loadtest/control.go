@@ -31,7 +31,7 @@ type server struct {
 
 // newServer takes a URL: a host's root (then the base path is /api/v1) or a
 // base path.
-func newServer(ctx context.Context, raw, token string) (*server, error) {
+func (s *stage) newServer(ctx context.Context, raw string) (*server, error) {
 	u, err := url.Parse(strings.TrimSuffix(raw, "/"))
 	if err != nil || u.Scheme != "http" || u.Host == "" {
 		return nil, fmt.Errorf("%q is not an http:// URL", raw)
@@ -51,15 +51,17 @@ func newServer(ctx context.Context, raw, token string) (*server, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &server{
+	one := &server{
 		base:   u.String(),
 		target: crowd.Target{Addr: addr, Host: u.Host, Base: u.Path},
-		token:  token,
+		token:  s.subject,
 		client: &http.Client{
 			Timeout:   30 * time.Second,
 			Transport: &http.Transport{MaxIdleConnsPerHost: 64, MaxConnsPerHost: 64},
 		},
-	}, nil
+	}
+	s.clients = append(s.clients, one.client)
+	return one, nil
 }
 
 // create makes a task and returns its id. A passing refusal is tried again.

@@ -23,11 +23,11 @@ func (s *server) inspect(ctx context.Context) (*inside, error) {
 	if s.pprof == "" {
 		return nil, nil //nolint:nilnil // nothing to say is no error
 	}
-	heap, err := get(ctx, s.pprof+"heap?gc=1&debug=1")
+	heap, err := s.get(ctx, s.pprof+"heap?gc=1&debug=1")
 	if err != nil {
 		return nil, err
 	}
-	goroutines, err := get(ctx, s.pprof+"goroutine?debug=1")
+	goroutines, err := s.get(ctx, s.pprof+"goroutine?debug=1")
 	if err != nil {
 		return nil, err
 	}
@@ -55,12 +55,12 @@ func (s *server) inspect(ctx context.Context) (*inside, error) {
 	return in, nil
 }
 
-func get(ctx context.Context, url string) (string, error) {
+func (s *server) get(ctx context.Context, url string) (string, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		return "", err
 	}
-	resp, err := http.DefaultClient.Do(req)
+	resp, err := s.client.Do(req)
 	if err != nil {
 		return "", err
 	}

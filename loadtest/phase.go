@@ -170,7 +170,7 @@ func (p *phase) drain(ctx context.Context, want int) {
 	var last uint64
 	until(ctx, time.Hour, func() bool {
 		st := p.crowd.Stats()
-		if now := st.Deliveries + st.Attached + st.Done; now != last || time.Now().Before(p.end) {
+		if now := st.Deliveries + st.Done; now != last || time.Now().Before(p.end) {
 			last, deadline = now, time.Now().Add(p.stage.timeout)
 		}
 		return st.Done >= uint64(want) || time.Now().After(deadline) //nolint:gosec // a count
@@ -222,6 +222,7 @@ func (s *stage) play(ctx context.Context, l load, servers ...*server) (*report.R
 	}
 	p.steady(ctx)
 	p.drain(ctx, l.subscribers)
+	p.round.Late = max(time.Since(p.end).Seconds(), 0)
 	p.finish(ctx)
 	return p.round, nil
 }

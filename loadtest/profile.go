@@ -19,7 +19,7 @@ func (s *stage) startProfile(ctx context.Context, one *server, d time.Duration) 
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		err := fetch(ctx, fmt.Sprintf("%sprofile?seconds=%d", one.pprof, max(int(d.Seconds()), 1)), s.profile)
+		err := one.fetch(ctx, fmt.Sprintf("%sprofile?seconds=%d", one.pprof, max(int(d.Seconds()), 1)), s.profile)
 		if err != nil {
 			s.progress.say("profile: %v", err)
 		}
@@ -27,12 +27,13 @@ func (s *stage) startProfile(ctx context.Context, one *server, d time.Duration) 
 	return func() { <-done }
 }
 
-func fetch(ctx context.Context, url, path string) error {
+func (s *server) fetch(ctx context.Context, url, path string) error {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		return err
 	}
-	resp, err := http.DefaultClient.Do(req)
+	client := http.Client{Transport: s.client.Transport} // a profile takes as long as it was asked for
+	resp, err := client.Do(req)
 	if err != nil {
 		return err
 	}

@@ -10,15 +10,16 @@ import (
 	"github.com/taskbridge/taskbridge-fiber/loadtest/internal/report"
 )
 
-// soakLife is how long a task of the soak emits.
+// soakLife is how long a task of the soak emits, at most: half of the soak.
 const soakLife = 10 * time.Second
 
 // soak keeps a number of tasks going for a long time: every second some begin
 // and some end, with their subscribers, and connections are cut at random. What
 // grows meanwhile is a leak.
 func soak(ctx context.Context, s *stage) error {
+	life := min(soakLife, s.duration/2)
 	perTask := s.rate / float64(s.tasks)
-	length := strconv.Itoa(int(perTask*soakLife.Seconds()) + 100)
+	length := strconv.Itoa(int(perTask*life.Seconds()) + 100)
 	// Finished logs go soon, so that memory tells of leaks only.
 	servers, err := s.servers(ctx, "-max-stream-length", length, "-stream-ttl", "5s")
 	if err != nil {
@@ -39,7 +40,7 @@ func soak(ctx context.Context, s *stage) error {
 	began := time.Now()
 	p.end = began.Add(s.duration)
 	from := p.meter.read(true)
-	if err := p.generations(ctx, perTask); err != nil {
+	if err := p.generations(ctx, perTask, life); err != nil {
 		p.meter.stop()
 		return err
 	}
@@ -57,20 +58,20 @@ func soak(ctx context.Context, s *stage) error {
 }
 
 // generations starts tasks and cuts connections, second by second.
-func (p *phase) generations(ctx context.Context, perTask float64) error {
+func (p *phase) generations(ctx context.Context, perTask float64, life time.Duration) error {
 	s := p.stage
 	// Whole tasks and subscribers a second, with what is left over carried on.
 	var tasks, subscribers, churn float64
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
-	for time.Now().Add(soakLife).Before(p.end) || p.round.Tasks == 0 {
-		tasks += float64(s.tasks) / soakLife.Seconds()
-		subscribers += float64(s.subscribers) / soakLife.Seconds()
+	for time.Now().Add(life).Before(p.end) || p.round.Tasks == 0 {
+		tasks += float64(s.tasks) / max(life.Seconds(), 1)
+		subscribers += float64(s.subscribers) / max(life.Seconds(), 1)
 		g := phase{stage: s, servers: p.servers, crowd: p.crowd, round: p.round, load: load{tasks: int(tasks), subscribers: int(subscribers)}}
 		if g.load.tasks > 0 && g.load.subscribers > 0 {
 			tasks -= float64(g.load.tasks)
 			subscribers -= float64(g.load.subscribers)
-			g.emission, _ = plan(perTask*float64(g.load.tasks), g.load.tasks, s.size, soakLife)
+			g.emission, _ = plan(perTask*float64(g.load.tasks), g.load.tasks, s.size, life)
 			g.start = time.Now().Add(300 * time.Millisecond)
 			var err error
 			if g.tasks, err = s.createTasks(ctx, &g); err != nil {

@@ -22,7 +22,7 @@ import (
 func reconnectStorm(ctx context.Context, s *stage) error {
 	s.window = 1024
 	away := time.Duration(float64(s.behind) / s.rate * float64(time.Second) * float64(s.tasks))
-	length := 2*time.Second + away + s.spread + 6*time.Second
+	length := 2*time.Second + away + s.spread + max(5*s.spread, 2*time.Second)
 	servers, err := s.servers(ctx, "-max-stream-length", strconv.Itoa(int(s.rate*length.Seconds())+s.behind+100))
 	if err != nil {
 		return err

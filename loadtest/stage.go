@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -35,6 +36,7 @@ type stage struct {
 	redisURL string
 	redisP   *measured
 	procs    []*proc.Process // to stop, last one first
+	clients  []*http.Client
 	round    int
 	window   int // connects at once in a loop, 0: the crowd's default
 }
@@ -96,6 +98,9 @@ func execute(ctx context.Context, o *options, stderr io.Writer) (r *report.Repor
 }
 
 func (s *stage) stopAll() {
+	for _, c := range s.clients {
+		c.CloseIdleConnections()
+	}
 	for i := len(s.procs) - 1; i >= 0; i-- {
 		s.procs[i].Stop(3 * time.Second)
 	}
@@ -118,7 +123,7 @@ func (s *stage) servers(ctx context.Context, hostArgs ...string) ([]*server, err
 	}
 	var all []*server
 	for raw := range strings.SplitSeq(s.target, ",") {
-		one, err := newServer(ctx, raw, s.subject)
+		one, err := s.newServer(ctx, raw)
 		if err != nil {
 			return nil, fmt.Errorf("-target: %w", err)
 		}
@@ -165,7 +170,7 @@ func (s *stage) startHost(ctx context.Context, more ...string) (*server, error) 
 	if err != nil {
 		return nil, fmt.Errorf("the demo host: %w", err)
 	}
-	one, err := newServer(ctx, url, s.subject)
+	one, err := s.newServer(ctx, url)
 	if err != nil {
 		return nil, err
 	}
@@ -262,7 +267,7 @@ func (s *stage) startBare(ctx context.Context) (*server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the bare server: %w", err)
 	}
-	one, err := newServer(ctx, url, s.subject)
+	one, err := s.newServer(ctx, url)
 	if err == nil {
 		one.proc = newMeasured("bare loop", p.PID(), p)
 	}

@@ -171,7 +171,9 @@ func (s *sub) notice(body []byte) {
 	switch n.Type {
 	case "HEARTBEAT":
 	case "SUBSCRIPTION_CONFIRMED":
-		s.liveSince = l.now
+		if s.state == subscribing {
+			s.attached()
+		}
 	default:
 		s.corrupt("message", fmt.Errorf("type %q: %s", n.Type, body[:min(len(body), 200)]))
 		return
@@ -181,7 +183,6 @@ func (s *sub) notice(body []byte) {
 	}
 	if c := n.Closing; c != nil {
 		l.stats.Closings++
-		s.closing = true
 		s.retry = max(s.retry, c.RetryAfterMs)
 	}
 }

@@ -40,17 +40,17 @@ type sub struct {
 	class     Class
 	released  bool
 	hup       bool // the peer is gone, and we have not read that yet
-	closing   bool // it said that it would cut
 	closeSeen bool // a WebSocket's close frame came
 }
 
 type state uint8
 
 const (
-	away       state = iota // until told
-	waiting                 // for its turn or its time
-	connecting              // TCP
-	asking                  // the request is out
+	away        state = iota // until told
+	waiting                  // for its turn or its time
+	connecting               // TCP
+	asking                   // the request is out
+	subscribing              // a WebSocket's first frame is
 	streaming
 	done
 )
@@ -295,27 +295,34 @@ func (s *sub) answered(h *wire.Head) bool {
 		s.comeBack(1000)
 		return false
 	}
-	l.opening--
-	s.state = streaming
-	s.tries, s.retry = 0, -1
-	s.closing, s.closeSeen = false, false
-	l.stats.Attached++
-	l.stats.Open++
+	s.retry, s.closeSeen = -1, false
 	s.sse.Reset()
 	s.ws.Reset()
 	s.sse.Plain = !h.Chunked
+	if s.transport == WebSocket {
+		s.state = subscribing
+		s.subscribe()
+	} else {
+		s.attached()
+	}
+	return true
+}
+
+// attached is where a connection becomes a stream.
+func (s *sub) attached() {
+	l := s.loop
+	l.opening--
+	s.state, s.tries = streaming, 0
+	l.stats.Attached++
+	l.stats.Open++
 	s.liveSince = l.now
 	if s.cutAt != 0 {
 		l.resumes.Record(l.now - s.cutAt)
 		s.cutAt = 0
 	}
-	if s.transport == WebSocket {
-		s.subscribe()
-	}
 	if s.class == Slow && !s.released {
 		l.after(s, int64(l.crowd.opt.SlowEvery), readTimer)
 	}
-	return true
 }
 
 func (s *sub) subscribe() {
@@ -361,7 +368,7 @@ func (s *sub) finish() {
 }
 
 func (s *sub) lateAtDoor() {
-	if s.state == connecting || s.state == asking {
+	if s.state == connecting || s.state == asking || s.state == subscribing {
 		s.note("no stream after " + doorTime.String())
 		s.loop.stats.Delayed++
 		s.drop()
@@ -389,7 +396,7 @@ func (s *sub) drop() {
 		return
 	}
 	switch s.state {
-	case connecting, asking:
+	case connecting, asking, subscribing:
 		s.loop.opening--
 	case streaming:
 		s.loop.stats.Open--

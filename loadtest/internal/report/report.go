@@ -53,6 +53,8 @@ type Round struct {
 	Notes       []string           `json:"notes,omitempty"`
 	Series      []Sample           `json:"series,omitempty"`
 	Checks      check.Counters     `json:"checks"`
+	// Late is how many seconds after the planned end everybody had everything.
+	Late float64 `json:"late"`
 }
 
 // Process is what a process used in the steady part of a round.
