@@ -51,7 +51,9 @@ func startHost(tb testing.TB, store engine.Store, delivery fanout.Config) *host 
 	if err != nil {
 		tb.Fatal(err)
 	}
-	app := fiber.New(fiber.Config{DisableStartupMessage: true})
+	app := fiber.New(fiber.Config{
+		DisableStartupMessage: true, StreamRequestBody: true, DisablePreParseMultipartForm: true,
+	})
 	if err := bridge.Mount(app.Group("/api/v1")); err != nil {
 		tb.Fatal(err)
 	}
