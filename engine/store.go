@@ -71,6 +71,9 @@ type EventStore interface {
 	// TASK_ALREADY_TERMINAL. A terminal event may only be the last of a batch.
 	// A store that has Leases then refuses an append whose Fence is not zero
 	// with TASK_CONFLICT if the lease was acquired with a higher one since.
+	//
+	// It gives up when ctx ends, without waiting for what hangs; the batch may
+	// be stored all the same.
 	Append(ctx context.Context, a Append) ([]EventID, error)
 
 	// Read returns up to limit events (at least 1) that lie after the cursor,
