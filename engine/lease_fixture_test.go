@@ -243,3 +243,38 @@ func (n *node) Orphans(ctx context.Context, limit int) ([]engine.Orphan, error) 
 func TestLeasedStore(t *testing.T) {
 	enginetest.TestStore(t, func(t *testing.T) engine.Store { return newLeased(t) }, enginetest.StoreOptions{})
 }
+
+func (n *node) Get(ctx context.Context, id string, f engine.Freshness) (engine.Task, error) {
+	if err := n.down(); err != nil {
+		return engine.Task{}, err
+	}
+	return n.leased.Get(ctx, id, f)
+}
+
+func (n *node) Suspension(ctx context.Context, taskID, suspendID string) (engine.Suspension, error) {
+	if err := n.down(); err != nil {
+		return engine.Suspension{}, err
+	}
+	return n.leased.Suspension(ctx, taskID, suspendID)
+}
+
+func (n *node) Resolve(ctx context.Context, r engine.Resolution) (engine.Verdict, error) {
+	if err := n.down(); err != nil {
+		return 0, err
+	}
+	return n.leased.Resolve(ctx, r)
+}
+
+func (n *node) HandedOver(ctx context.Context, taskID, suspendID string, fence uint64) error {
+	if err := n.down(); err != nil {
+		return err
+	}
+	return n.leased.HandedOver(ctx, taskID, suspendID, fence)
+}
+
+func (n *node) Due(ctx context.Context, limit int) ([]engine.DueSuspension, error) {
+	if err := n.down(); err != nil {
+		return nil, err
+	}
+	return n.leased.Due(ctx, limit)
+}
