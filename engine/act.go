@@ -159,11 +159,17 @@ func (e *Engine) resolution(auth AuthContext, req ActionRequest) (Resolution, er
 	}, nil
 }
 
-// resolvedBy looks, after an error of Resolve, whether it was done and the
-// answer lost. AcceptedAt tells it from an equal one.
+// resolvedBy asks again, after an error of Resolve, whether it was done and the
+// answer lost: a repeat finds its own receipt, and fails as the first one did if
+// what was done is not as durable as the store was told to make it. AcceptedAt
+// tells it from an equal one.
 func (e *Engine) resolvedBy(ctx context.Context, r Resolution) bool {
+	verdict, err := e.emitter.actions.Resolve(ctx, r)
+	if err != nil || verdict == VerdictAccepted {
+		return err == nil
+	}
 	s, err := e.emitter.actions.Suspension(ctx, r.TaskID, r.SuspendID)
-	return err == nil && s.Answer != nil && s.Answer.ClientActionID == r.Action.ClientActionID &&
+	return verdict == VerdictDeduplicated && err == nil && s.Answer != nil && s.Answer.ClientActionID == r.Action.ClientActionID &&
 		s.Answer.AcceptedAt.Equal(r.Action.AcceptedAt)
 }
 

@@ -1,6 +1,7 @@
 package rueidisstore
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"strconv"
@@ -424,4 +425,51 @@ func TestSuspendedBeyondMaxOpenAge(t *testing.T) {
 	if got := b.get(task.ID); !got.Status.Terminal() {
 		t.Error("it is open for ever")
 	}
+}
+
+// An answer is as durable as Config.Wait says, also one that is repeated; what is
+// refused does not wait.
+func TestResolveWaits(t *testing.T) {
+	t.Parallel()
+	w := redistest.Sentinel(t)
+	b := openAt(t, w.Primary(), func(c *Config) {
+		c.Wait = WaitConfig{Replicas: 1, Timeout: 300 * time.Millisecond}
+	})
+	task := b.create()
+	b.append(task.ID, suspension("s", time.Time{}), suspension("t", time.Time{}), suspension("u", time.Time{}))
+	b.wantVerdict("an answer", answer(task.ID, "s", "c"), engine.VerdictAccepted)
+	eng, err := leaseEngine(b.Store, b.cfg.Logger)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		if err := eng.Shutdown(ctx); err != nil {
+			t.Error(err)
+		}
+	})
+	if n := w.Replica().Must("HEXISTS", b.keys.acts(task.ID), "r:c"); n != int64(1) {
+		t.Error("the replica does not have the receipt")
+	}
+	w.DetachReplica()
+	for range 2 {
+		_, err := b.Resolve(t.Context(), answer(task.ID, "t", "d"))
+		b.wantCode("Resolve without a replica", err, engine.CodeStoreUnavailable)
+	}
+	// Nor is a client told that it was accepted.
+	_, err = eng.Act(t.Context(), engine.AuthContext{Subject: "ann"}, engine.ActionRequest{
+		TaskID: task.ID, SuspendID: "u", ClientActionID: "f", ActionType: "approve",
+	})
+	b.wantCode("Act without a replica", err, engine.CodeStoreUnavailable)
+	begin := time.Now()
+	b.wantVerdict("another one", answer(task.ID, "t", "e"), engine.VerdictResolved)
+	if took := time.Since(begin); took > 200*time.Millisecond {
+		t.Errorf("it took %v to refuse one", took)
+	}
+	w.AttachReplica()
+	eventually(t, "it is confirmed", func() bool {
+		v, err := b.Resolve(t.Context(), answer(task.ID, "t", "d"))
+		return err == nil && v == engine.VerdictDeduplicated
+	})
 }

@@ -29,21 +29,21 @@ const (
 // is closed.
 func (s *Store) maintain() {
 	holder := rand.Text()
+	// Jittered, so that the nodes of a fleet do not come all at once.
+	pause := func() time.Duration { return s.cfg.CleanupInterval/2 + mathrand.N(s.cfg.CleanupInterval) }
+	timer := time.NewTimer(pause())
+	defer timer.Stop()
 	for {
-		// Jittered, so that the nodes of a fleet do not come all at once.
-		pause := s.cfg.CleanupInterval/2 + mathrand.N(s.cfg.CleanupInterval)
-		timer := time.NewTimer(pause)
 		select {
 		case <-s.life.Done():
-			timer.Stop()
 			return
 		case shard := <-s.unsound:
-			timer.Stop()
 			if err := s.auditNow(s.life, shard, holder); err != nil {
 				s.complain("check the index of suspensions", err)
 			}
 			continue
 		case <-timer.C:
+			timer.Reset(pause())
 		}
 		if err := s.keepSecret(s.life); err != nil {
 			s.complain("keep the secret", err)
