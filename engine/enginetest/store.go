@@ -32,8 +32,11 @@ type StoreOptions struct {
 // optional powers that it has. open returns an empty store; what it holds is
 // given back with t.Cleanup.
 func TestStore(t *testing.T, open func(t *testing.T) engine.Store, opts StoreOptions) {
-	run := func(name string, test func(f *fixture)) {
+	run := func(name string, waits bool, test func(f *fixture)) {
 		t.Run(name, func(t *testing.T) {
+			if waits {
+				t.Parallel()
+			}
 			f := &fixture{T: t, store: open(t)}
 			f.peer = f.store
 			if opts.Peer != nil {
@@ -44,7 +47,7 @@ func TestStore(t *testing.T, open func(t *testing.T) engine.Store, opts StoreOpt
 	}
 	group := func(name string, tests []storeTest) {
 		for _, c := range tests {
-			run(name+"/"+c.name, c.test)
+			run(name+"/"+c.name, c.waits, c.test)
 		}
 	}
 	group("Registry", registryTests)
@@ -69,10 +72,10 @@ func TestStore(t *testing.T, open func(t *testing.T) engine.Store, opts StoreOpt
 		group("Attachments", attachmentTests)
 	}
 	if _, ok := probe.(engine.ReadinessProbe); ok {
-		run("Ready", testReady)
+		run("Ready", false, testReady)
 	}
 	if _, ok := probe.(io.Closer); ok {
-		run("Close", testClose)
+		run("Close", false, testClose)
 	}
 	if opts.OpenShort != nil {
 		t.Run("Trimming", func(t *testing.T) { testTrimming(t, opts.OpenShort) })
@@ -85,6 +88,8 @@ func TestStore(t *testing.T, open func(t *testing.T) engine.Store, opts StoreOpt
 type storeTest struct {
 	name string
 	test func(f *fixture)
+	// waits says that the test does little but let time go by.
+	waits bool
 }
 
 // fixture is one subtest's store.

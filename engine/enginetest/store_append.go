@@ -11,18 +11,18 @@ import (
 )
 
 var appendTests = []storeTest{
-	{"events come back as they were given, densely numbered", testAppend},
-	{"a repeat with the same token writes nothing", testToken},
-	{"a repeat is answered after the end too", testTokenAfterEnd},
-	{"a token counts for its own task", testTokenPerTask},
-	{"of many repeats at once one writes", testTokenRace},
-	{"an append without a token is refused", testNoToken},
-	{"nothing follows a terminal event", testTerminal},
-	{"a terminal event may only be the last of a batch", testTerminalLast},
-	{"of many terminal events at once one is stored", testTerminalRace},
-	{"no append slips in behind a terminal event", testTerminalGuardRace},
-	{"concurrent batches stay whole, dense and in their writers' order", testConcurrentAppends},
-	{"large payloads and batches", testLargeAppend},
+	{"events come back as they were given, densely numbered", testAppend, false},
+	{"a repeat with the same token writes nothing", testToken, false},
+	{"a repeat is answered after the end too", testTokenAfterEnd, false},
+	{"a token counts for its own task", testTokenPerTask, false},
+	{"of many repeats at once one writes", testTokenRace, false},
+	{"an append without a token is refused", testNoToken, false},
+	{"nothing follows a terminal event", testTerminal, false},
+	{"a terminal event may only be the last of a batch", testTerminalLast, false},
+	{"of many terminal events at once one is stored", testTerminalRace, false},
+	{"no append slips in behind a terminal event", testTerminalGuardRace, false},
+	{"concurrent batches stay whole, dense and in their writers' order", testConcurrentAppends, false},
+	{"large payloads and batches", testLargeAppend, false},
 }
 
 func testAppend(f *fixture) {

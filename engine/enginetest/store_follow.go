@@ -10,13 +10,13 @@ import (
 )
 
 var followTests = []storeTest{
-	{"what is stored comes first, then what is appended", testFollow},
-	{"every position gives exactly the rest", testFollowEverywhere},
-	{"following outlives the context of the call", testFollowContext},
-	{"appenders and followers that come and go", testFollowRace},
-	{"nothing comes after stop", testStop},
-	{"erase loses the followers", testFollowErase},
-	{"one follower more or less changes nothing for another", testFollowMany},
+	{"what is stored comes first, then what is appended", testFollow, false},
+	{"every position gives exactly the rest", testFollowEverywhere, false},
+	{"following outlives the context of the call", testFollowContext, false},
+	{"appenders and followers that come and go", testFollowRace, false},
+	{"nothing comes after stop", testStop, false},
+	{"erase loses the followers", testFollowErase, false},
+	{"one follower more or less changes nothing for another", testFollowMany, false},
 }
 
 func (f *fixture) follow(node engine.Store, taskID string, after engine.EventID) (*collector, func()) {

@@ -10,21 +10,21 @@ import (
 )
 
 var leaseTests = []storeTest{
-	{"one holder at a time, and fences that grow", testAcquire},
-	{"what cannot be held", testAcquireRefused},
-	{"of many who acquire, one holds", testAcquireRace},
-	{"a lease that ran out is anybody's", testAcquireExpired},
-	{"an append with an older fence is refused", testFence},
-	{"a terminal event ends the lease", testLeaseEnds},
-	{"renewal says what is lost", testRenew},
-	{"a lease that ran out is renewed if nobody took it", testRenewLate},
-	{"who renews is no orphan", testRenewed},
-	{"orphans are those whose lease ran out", testOrphans},
-	{"an orphan is offered to one at a time", testOrphansOnce},
-	{"a limit bounds what is offered, not what is found", testOrphansLimit},
-	{"a lease that is released for others makes an orphan at once", testReleaseOrphan},
-	{"a task that nobody opens in time is an orphan", testOpenWithin},
-	{"takeovers in a row are counted", testTakeovers},
+	{"one holder at a time, and fences that grow", testAcquire, false},
+	{"what cannot be held", testAcquireRefused, false},
+	{"of many who acquire, one holds", testAcquireRace, false},
+	{"a lease that ran out is anybody's", testAcquireExpired, false},
+	{"an append with an older fence is refused", testFence, false},
+	{"a terminal event ends the lease", testLeaseEnds, false},
+	{"renewal says what is lost", testRenew, false},
+	{"a lease that ran out is renewed if nobody took it", testRenewLate, false},
+	{"who renews is no orphan", testRenewed, false},
+	{"orphans are those whose lease ran out", testOrphans, false},
+	{"an orphan is offered to one at a time", testOrphansOnce, false},
+	{"a limit bounds what is offered, not what is found", testOrphansLimit, false},
+	{"a lease that is released for others makes an orphan at once", testReleaseOrphan, false},
+	{"a task that nobody opens in time is an orphan", testOpenWithin, false},
+	{"takeovers in a row are counted", testTakeovers, true},
 }
 
 const (

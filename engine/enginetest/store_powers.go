@@ -16,10 +16,10 @@ import (
 )
 
 var signalTests = []storeTest{
-	{"a request reaches who listens", testSignalAfter},
-	{"a request made before anyone listened is not lost", testSignalBefore},
-	{"nobody is told twice, nor after stop", testSignalOnce},
-	{"listening while others request", testSignalRace},
+	{"a request reaches who listens", testSignalAfter, false},
+	{"a request made before anyone listened is not lost", testSignalBefore, false},
+	{"nobody is told twice, nor after stop", testSignalOnce, false},
+	{"listening while others request", testSignalRace, false},
 }
 
 // listen returns a channel that gets every reason that fn is called with.
@@ -117,10 +117,10 @@ func testSignalRace(f *fixture) {
 }
 
 var attachmentTests = []storeTest{
-	{"what is put comes back, described", testAttachment},
-	{"a failed upload leaves nothing and says so", testAttachmentError},
-	{"deleted is gone", testAttachmentDelete},
-	{"they go with their task", testAttachmentErase},
+	{"what is put comes back, described", testAttachment, false},
+	{"a failed upload leaves nothing and says so", testAttachmentError, false},
+	{"deleted is gone", testAttachmentDelete, false},
+	{"they go with their task", testAttachmentErase, false},
 }
 
 func (f *fixture) put(name string, data []byte) engine.Attachment {

@@ -8,9 +8,9 @@ import (
 )
 
 var readTests = []storeTest{
-	{"every cursor and limit give the page they should", testPages},
-	{"cursors that name no event", testStrangeCursors},
-	{"an empty log", testEmptyLog},
+	{"every cursor and limit give the page they should", testPages, false},
+	{"cursors that name no event", testStrangeCursors, false},
+	{"an empty log", testEmptyLog, false},
 }
 
 func testPages(f *fixture) {

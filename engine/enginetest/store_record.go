@@ -11,9 +11,9 @@ import (
 
 // recordTests are what Append does to the record, in the same step.
 var recordTests = []storeTest{
-	{"status follows the events", testStatus},
-	{"suspensions open and close with their events", testSuspensions},
-	{"the record is never older than the event", testRecordWithEvent},
+	{"status follows the events", testStatus, false},
+	{"suspensions open and close with their events", testSuspensions, false},
+	{"the record is never older than the event", testRecordWithEvent, false},
 }
 
 func testStatus(f *fixture) {

@@ -13,20 +13,20 @@ import (
 )
 
 var registryTests = []storeTest{
-	{"create stores the task as it is and gives it an id", testCreate},
-	{"create finds what is there and changes nothing", testCreateAgain},
-	{"owner and request id name a task together", testCreateKeys},
-	{"of many creates at once one creates", testCreateRace},
-	{"lookup", testLookup},
-	{"an unknown task is not found", testUnknown},
-	{"a fresh read sees what a peer wrote, a cached one soon", testFreshness},
-	{"the first cancel reason stays", testCancel},
-	{"of many cancels at once one gives the reason", testCancelRace},
-	{"cancelling what is over changes nothing", testCancelOver},
-	{"erase removes all", testErase},
-	{"a task that was erased can be created anew, also while it is erased", testEraseRace},
-	{"a record that was given out does not change", testRecordIsValue},
-	{"create keeps nothing of its arguments", testCreateCopies},
+	{"create stores the task as it is and gives it an id", testCreate, false},
+	{"create finds what is there and changes nothing", testCreateAgain, false},
+	{"owner and request id name a task together", testCreateKeys, false},
+	{"of many creates at once one creates", testCreateRace, false},
+	{"lookup", testLookup, false},
+	{"an unknown task is not found", testUnknown, false},
+	{"a fresh read sees what a peer wrote, a cached one soon", testFreshness, false},
+	{"the first cancel reason stays", testCancel, false},
+	{"of many cancels at once one gives the reason", testCancelRace, false},
+	{"cancelling what is over changes nothing", testCancelOver, false},
+	{"erase removes all", testErase, false},
+	{"a task that was erased can be created anew, also while it is erased", testEraseRace, false},
+	{"a record that was given out does not change", testRecordIsValue, false},
+	{"create keeps nothing of its arguments", testCreateCopies, false},
 }
 
 func sameTask(t *testing.T, what string, got, want engine.Task) {

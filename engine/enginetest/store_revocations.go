@@ -15,15 +15,15 @@ import (
 )
 
 var revocationTests = []storeTest{
-	{"what is put is listed, on every node", testRevocationPut},
-	{"one replaces the one with its id", testRevocationReplace},
-	{"lifted is gone", testRevocationLift},
-	{"they lapse", testRevocationLapse},
-	{"no more than the limit", testRevocationLimit},
-	{"of many at once, no more than the limit", testRevocationLimitRace},
-	{"who watches is told of every change", testRevocationWatch},
-	{"whoever is stopped is told no more", testRevocationStop},
-	{"watching while others revoke", testRevocationWatchRace},
+	{"what is put is listed, on every node", testRevocationPut, false},
+	{"one replaces the one with its id", testRevocationReplace, false},
+	{"lifted is gone", testRevocationLift, false},
+	{"they lapse", testRevocationLapse, false},
+	{"no more than the limit", testRevocationLimit, false},
+	{"of many at once, no more than the limit", testRevocationLimitRace, false},
+	{"who watches is told of every change", testRevocationWatch, false},
+	{"whoever is stopped is told no more", testRevocationStop, false},
+	{"watching while others revoke", testRevocationWatchRace, false},
 }
 
 const noLimit = 1 << 20
