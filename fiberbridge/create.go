@@ -47,6 +47,10 @@ func (b *Bridge) create(ctx context.Context, c *fiber.Ctx, auth engine.AuthConte
 		var done func()
 		req, done, err = b.createForm(c, params["boundary"])
 		defer done()
+		// What a streamed form took to arrive was its client's time.
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(c.UserContext(), requestLimit)
+		defer cancel()
 	case isJSON(media, params):
 		req, err = createJSON(c)
 	default:

@@ -7,6 +7,7 @@ import (
 	"io"
 	"mime/multipart"
 	"net/textproto"
+	"os"
 	"slices"
 	"strings"
 	"unicode/utf8"
@@ -30,8 +31,10 @@ const (
 	formParts = 1000
 	// formEpilogueBytes is what may follow a form's last boundary, to no purpose.
 	formEpilogueBytes = 4 << 10
-	// formNameBytes bounds a file's name and its content type.
+	// formNameBytes and formTypeBytes bound a file's name, which is shortened
+	// later, and its content type.
 	formNameBytes = 1 << 10
+	formTypeBytes = 255
 )
 
 // createForm reads a create request's multipart form. done gives back what the
@@ -78,11 +81,11 @@ func (f *createParts) read(c *fiber.Ctx, boundary string) error {
 		if int64(request.Header.ContentLength()) > f.limits.MaxTotalBytes+formFieldBytes {
 			return errUploadTotal(f.limits)
 		}
-		body := newFormReader(c, f.limits.ReadTimeout)
+		body := newBodyReader(c, f.limits.ReadTimeout)
 		limited := &io.LimitedReader{R: body, N: f.limits.MaxTotalBytes + formFieldBytes}
 		f.spool.memory = formMemory
 		err := f.parse(multipart.NewReader(limited, boundary))
-		body.finish(c, err)
+		body.finish(c)
 		if err != nil {
 			if limited.N <= 0 {
 				err = errUploadTotal(f.limits)
@@ -196,8 +199,8 @@ func (f *createParts) file(field, name string, header textproto.MIMEHeader, size
 		f.wrong.add(at, "is larger than %d bytes", f.limits.MaxFileBytes)
 	case !utf8.ValidString(name):
 		f.wrong.add(at, "has a name that is not text")
-	case len(name) > formNameBytes || len(contentType) > formNameBytes:
-		f.wrong.add(at, "has a name or type of more than %d bytes", formNameBytes)
+	case len(name) > formNameBytes || len(contentType) > formTypeBytes:
+		f.wrong.add(at, "has a name of more than %d bytes or a type of more than %d", formNameBytes, formTypeBytes)
 	default:
 		head, err := fileHead(open)
 		if err != nil {
@@ -237,6 +240,9 @@ var errFormTooLarge = engine.Errorf(engine.CodeInvalidRequest,
 func malformedForm(cause error) error {
 	if errors.Is(cause, multipart.ErrMessageTooLarge) {
 		return errFormTooLarge.WithCause(cause)
+	}
+	if errors.Is(cause, os.ErrDeadlineExceeded) {
+		return errBrokenOff(cause)
 	}
 	return engine.NewError(engine.CodeInvalidRequest, "malformed multipart form").WithCause(cause)
 }

@@ -49,10 +49,12 @@ func readBody(c *fiber.Ctx) ([]byte, error) {
 		return nil, errTooLarge
 	}
 	var body bytes.Buffer
-	n, err := body.ReadFrom(io.LimitReader(c.Context().RequestBodyStream(), limit+1))
+	reader := newBodyReader(c, requestLimit)
+	n, err := body.ReadFrom(io.LimitReader(reader, limit+1))
+	reader.finish(c)
 	switch {
 	case err != nil:
-		return nil, engine.NewError(engine.CodeInvalidRequest, "the body broke off").WithCause(err)
+		return nil, errBrokenOff(err)
 	case n > limit:
 		return nil, errTooLarge
 	}
@@ -73,10 +75,10 @@ func bodyLimit(c *fiber.Ctx) int64 {
 // end is not taken for the next request on the connection: fasthttp goes on
 // reading wherever the handler stopped.
 func settleBody(c *fiber.Ctx) {
-	if !c.Request().IsBodyStream() {
+	if !c.Request().IsBodyStream() || brokenOff(c) {
 		return
 	}
-	// Up to the limit a body of known length is in memory already.
+	// A client that is still sending would not get to read the answer.
 	if n := int64(c.Request().Header.ContentLength()); n < 0 || n > bodyLimit(c) || !skipBody(c, n) {
 		c.Context().SetConnectionClose()
 	}
@@ -85,6 +87,8 @@ func settleBody(c *fiber.Ctx) {
 // skipBody reads what is left of a streamed body, at most that much, and
 // reports whether that was its end.
 func skipBody(c *fiber.Ctx, most int64) bool {
-	n, err := io.Copy(io.Discard, io.LimitReader(c.Context().RequestBodyStream(), most+1))
+	reader := newBodyReader(c, refusedSilence)
+	n, err := io.Copy(io.Discard, io.LimitReader(reader, most+1))
+	reader.finish(c)
 	return err == nil && n <= most && c.Request().CloseBodyStream() == nil
 }

@@ -1,0 +1,81 @@
+package fiberbridge
+
+import (
+	"errors"
+	"io"
+	"net"
+	"os"
+	"time"
+
+	"github.com/gofiber/fiber/v2"
+
+	"github.com/taskbridge/taskbridge-fiber/engine"
+)
+
+const (
+	// bodySilence is how long nothing of a streamed body may come.
+	bodySilence = 15 * time.Second
+	// refusedSilence is how long the rest of a refused one may take, so that its
+	// client gets to read the answer.
+	refusedSilence = 5 * time.Second
+)
+
+// bodyReader reads a streamed body within a time: a client that sends a byte
+// now and then holds a connection, a goroutine and perhaps a file, and fasthttp
+// has no deadline for bodies unless the host set one, which counts instead.
+type bodyReader struct {
+	r    io.Reader
+	conn net.Conn // nil: the host's own deadline holds
+	end  time.Time
+	err  error // of r
+}
+
+func newBodyReader(c *fiber.Ctx, within time.Duration) *bodyReader {
+	b := &bodyReader{r: c.Context().RequestBodyStream(), end: time.Now().Add(within)}
+	if c.App().Config().ReadTimeout == 0 {
+		b.conn = c.Context().Conn()
+	}
+	return b
+}
+
+func (b *bodyReader) Read(p []byte) (int, error) {
+	if b.conn != nil {
+		deadline := time.Now().Add(bodySilence)
+		if deadline.After(b.end) {
+			deadline = b.end
+		}
+		if err := b.conn.SetReadDeadline(deadline); err != nil {
+			return 0, err
+		}
+	}
+	n, err := b.r.Read(p)
+	if err != nil && !errors.Is(err, io.EOF) {
+		b.err = err
+	}
+	return n, err
+}
+
+// finish gives the connection back. After a body that broke off nothing can
+// follow.
+func (b *bodyReader) finish(c *fiber.Ctx) {
+	if b.conn != nil {
+		_ = b.conn.SetReadDeadline(time.Time{}) // a connection that refuses it is gone
+	}
+	if b.err != nil {
+		c.Locals(brokenKey{}, true)
+		c.Context().SetConnectionClose()
+	}
+}
+
+// brokenKey marks a request whose body broke off.
+type brokenKey struct{}
+
+func brokenOff(c *fiber.Ctx) bool { broken, _ := c.Locals(brokenKey{}).(bool); return broken }
+
+// errBrokenOff says why a body could not be read to its end.
+func errBrokenOff(cause error) error {
+	if errors.Is(cause, os.ErrDeadlineExceeded) {
+		return engine.NewError(engine.CodeInvalidRequest, "the body took too long to arrive").WithCause(cause)
+	}
+	return engine.NewError(engine.CodeInvalidRequest, "the body broke off").WithCause(cause)
+}
