@@ -65,3 +65,31 @@ func TestOnHeader(t *testing.T) {
 		}
 	}
 }
+
+// What is refused below all middleware carries an id, too.
+func TestRefusalsOfFasthttpHaveARequestID(t *testing.T) {
+	d := serve(t)
+	for what, request := range map[string]string{
+		"a header that is too large": "GET /api/v1/tasks HTTP/1.1\r\nHost: x\r\nX-Large: " + strings.Repeat("x", 10<<10) + "\r\n\r\n",
+		"no HTTP":                    "rubbish\r\n\r\n",
+		"a length that is none":      "POST /api/v1/tasks HTTP/1.1\r\nHost: x\r\nContent-Length: x\r\n\r\n",
+	} {
+		conn, err := net.Dial("tcp", strings.TrimPrefix(d.url, "http://"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = conn.SetDeadline(time.Now().Add(patience))
+		if _, err := conn.Write([]byte(request)); err != nil {
+			t.Fatal(err)
+		}
+		response, err := http.ReadResponse(bufio.NewReader(conn), nil)
+		if err != nil {
+			t.Fatal(what, err)
+		}
+		if response.StatusCode < 400 || response.StatusCode >= 500 || response.Header.Get("X-Request-Id") == "" {
+			t.Errorf("%s: %s %v", what, response.Status, response.Header)
+		}
+		_ = response.Body.Close()
+		_ = conn.Close()
+	}
+}

@@ -10,6 +10,7 @@ import (
 	"github.com/gofiber/fiber/v2/middleware/cors"
 	recoverer "github.com/gofiber/fiber/v2/middleware/recover"
 	"github.com/gofiber/fiber/v2/middleware/requestid"
+	"github.com/gofiber/fiber/v2/utils"
 
 	"github.com/taskbridge/taskbridge-fiber/engine"
 	"github.com/taskbridge/taskbridge-fiber/engine/fanout"
@@ -85,7 +86,7 @@ func newHost(s settings, logger *slog.Logger) (*host, error) {
 		// itself and keeps the order of all files.
 		StreamRequestBody:            true,
 		DisablePreParseMultipartForm: true,
-		ErrorHandler:                 bridge.ErrorHandler(nil),
+		ErrorHandler:                 withRequestID(bridge.ErrorHandler(nil)),
 	})
 	app.Server().HeaderReceived = onHeader
 	app.Use(endBodyTimeout)
@@ -103,6 +104,17 @@ func newHost(s settings, logger *slog.Logger) (*host, error) {
 		return nil, err
 	}
 	return &host{app: app, bridge: bridge}, nil
+}
+
+// withRequestID gives what fasthttp refuses below all middleware (a header that
+// is too large, a body that broke off) an id as well.
+func withRequestID(handle fiber.ErrorHandler) fiber.ErrorHandler {
+	return func(c *fiber.Ctx, err error) error {
+		if c.GetRespHeader(fiber.HeaderXRequestID) == "" {
+			c.Set(fiber.HeaderXRequestID, utils.UUIDv4())
+		}
+		return handle(c, err)
+	}
 }
 
 // store is what a host keeps its tasks in, and has to close if the engine

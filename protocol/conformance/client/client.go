@@ -120,9 +120,7 @@ func (c *Client) Try(method, path string, header http.Header, body []byte) (Answ
 	if err := c.protocol.Answer(req, a.Status, a.Header, a.Body); err != nil {
 		return a, err
 	}
-	// A form that cannot be parsed is refused below the middleware.
-	form := a.Status == http.StatusBadRequest && strings.HasPrefix(req.Header.Get("Content-Type"), "multipart/")
-	if a.Header.Get("X-Request-Id") == "" && !form {
+	if a.Header.Get("X-Request-Id") == "" {
 		c.t.Errorf("%s %s: %d without the X-Request-Id of the host's middleware", method, path, a.Status)
 	}
 	if a.Status < 300 && req.Header.Get("Content-Type") == "application/json" {
