@@ -120,6 +120,7 @@ func useEverything(t *testing.T, cfg Config, servers ...*redistest.Instance) {
 		_, err = s.Get(ctx, task.ID, engine.Cached)
 		check("Get", err)
 		check("Release", s.Release(ctx, task.ID, "a", false))
+		useSuspensions(t, s, task)
 		stopListening()
 		stop()
 		if i%2 == 0 {
@@ -128,11 +129,14 @@ func useEverything(t *testing.T, cfg Config, servers ...*redistest.Instance) {
 	}
 	_, err = s.Orphans(ctx, 10)
 	check("Orphans", err)
+	_, err = s.Due(ctx, 10)
+	check("Due", err)
 	r := engine.Revocation{ID: "r", TaskID: "x", ExpiresAt: time.Now().Add(time.Minute)}
 	check("PutRevocation", s.PutRevocation(ctx, r, 10))
 	check("LiftRevocation", s.LiftRevocation(ctx, r.ID))
 	for shard := range dueShards {
 		check("maintenance", s.workOff(ctx, shard, "me"))
+		check("comparison", s.auditNow(ctx, shard, "me"))
 	}
 	check("Ready", s.Ready(ctx))
 	if log.count("cannot track") > 0 {
@@ -148,5 +152,58 @@ func useEverything(t *testing.T, cfg Config, servers ...*redistest.Instance) {
 				t.Errorf("refused: %s", text)
 			}
 		}
+	}
+}
+
+// useSuspensions goes through what can become of suspensions, on a task of its
+// own, which another holder has had before.
+func useSuspensions(t *testing.T, s *Store, like engine.Task) {
+	t.Helper()
+	ctx := t.Context()
+	like.ClientRequestID += "-asks"
+	task, _, err := s.Create(ctx, like)
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	appended := func(drafts ...engine.Draft) {
+		t.Helper()
+		_, err := s.Append(ctx, engine.Append{TaskID: task.ID, Token: "suspend" + printOf(string(drafts[0].Payload)), Events: drafts})
+		if err != nil {
+			t.Errorf("Append %s: %v", drafts[0].Type, err)
+		}
+	}
+	resolved := func(r engine.Resolution) {
+		t.Helper()
+		if v, err := s.Resolve(ctx, r); err != nil || v != engine.VerdictAccepted {
+			t.Errorf("Resolve: %d, %v", v, err)
+		}
+	}
+	if _, err := s.Acquire(ctx, task.ID, "a", time.Millisecond); err != nil {
+		t.Error(err)
+	}
+	var fence uint64
+	eventually(t, "another holder", func() bool {
+		fence, err = s.Acquire(ctx, task.ID, "b", time.Minute)
+		return err == nil
+	})
+	appended(suspension("s", time.Now().Add(time.Hour)), suspension("t", time.Time{}), suspension("u", time.Now().Add(-time.Second)))
+	resolved(answer(task.ID, "s", "c"))
+	if err := s.HandedOver(ctx, task.ID, "s", fence); err != nil {
+		t.Error(err)
+	}
+	if _, err := s.Suspension(ctx, task.ID, "s"); err != nil {
+		t.Error(err)
+	}
+	appended(draft(engine.TypeActionAccepted, `{"suspendId":"t"}`))
+	if _, err := s.lookAtActs(ctx, []string{task.ID}, 1, map[string]string{}); err != nil {
+		t.Error(err)
+	}
+	if err := s.adopt(ctx, task.ID); err != nil {
+		t.Error(err)
+	}
+	resolved(expiry(task.ID, "u"))
+	if err := s.Erase(ctx, task.ID); err != nil {
+		t.Error(err)
 	}
 }
