@@ -125,6 +125,10 @@ type TailConfig struct {
 	// SweepInterval is about how often logs that nothing was heard of are
 	// read. Defaults to 10s.
 	SweepInterval time.Duration
+	// PollInterval is about how often logs are read on a server that cannot
+	// track keys; those that are quiet up to eight times less often. Defaults
+	// to 50ms.
+	PollInterval time.Duration
 	// ReadTimeout bounds a round. Defaults to Config.CommandTimeout.
 	ReadTimeout time.Duration
 }
@@ -147,6 +151,7 @@ func (c Config) withDefaults() Config {
 	c.Wait.Timeout = cmp.Or(c.Wait.Timeout, time.Second)
 	c.Tail.Round = cmp.Or(c.Tail.Round, 500)
 	c.Tail.SweepInterval = cmp.Or(c.Tail.SweepInterval, 10*time.Second)
+	c.Tail.PollInterval = cmp.Or(c.Tail.PollInterval, 50*time.Millisecond)
 	c.Tail.ReadTimeout = cmp.Or(c.Tail.ReadTimeout, c.CommandTimeout)
 	c.Logger = cmp.Or(c.Logger, slog.Default())
 	return c
@@ -197,6 +202,7 @@ func (c Config) validate() error {
 		{"Wait.Timeout", int64(c.Wait.Timeout), int64(time.Millisecond)},
 		{"Tail.Round", int64(c.Tail.Round), 1},
 		{"Tail.SweepInterval", int64(c.Tail.SweepInterval), int64(time.Millisecond)},
+		{"Tail.PollInterval", int64(c.Tail.PollInterval), int64(time.Millisecond)},
 		{"Tail.ReadTimeout", int64(c.Tail.ReadTimeout), int64(time.Millisecond)},
 	} {
 		if f.got < f.min {

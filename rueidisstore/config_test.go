@@ -54,6 +54,7 @@ func TestConfig(t *testing.T) {
 		"Wait.Timeout":                func(c *Config) { c.Wait.Timeout = -1 },
 		"Tail.Round":                  func(c *Config) { c.Tail.Round = -1 },
 		"Tail.SweepInterval":          func(c *Config) { c.Tail.SweepInterval = -1 },
+		"Tail.PollInterval":           func(c *Config) { c.Tail.PollInterval = -1 },
 		"Tail.ReadTimeout":            func(c *Config) { c.Tail.ReadTimeout = -1 },
 	} {
 		c := valid()

@@ -11,8 +11,6 @@ const (
 	sweepSlice = 64
 	// minTick bounds how often the sweep wakes the loop.
 	minTick = 20 * time.Millisecond
-	// pollInterval is how often a server that cannot track is asked.
-	pollInterval = 50 * time.Millisecond
 )
 
 // tick queues the units whose turn it is and says when to do so again. With
@@ -50,7 +48,7 @@ func (n *node) poll() time.Duration {
 	}
 	n.passes++
 	if len(n.queue) > n.head {
-		return pollInterval // not done with the last one
+		return n.tail.cfg.Tail.PollInterval // not done with the last one
 	}
 	for _, u := range n.units {
 		if n.passes&(1<<u.idle-1) == 0 {
@@ -59,5 +57,5 @@ func (n *node) poll() time.Duration {
 			n.enqueue(u)
 		}
 	}
-	return jitter(pollInterval)
+	return jitter(n.tail.cfg.Tail.PollInterval)
 }
