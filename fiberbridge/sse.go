@@ -85,7 +85,7 @@ func (s *streams) serveSSE(h *handover, place *ticket, start engine.Start, auth 
 			data:    !s.cfg.SSE.DisableData,
 		},
 	}
-	st.init(s, st, place.share(auth), heartbeat)
+	st.init(s, st, place.share(auth))
 	head := appendSSEHead(nil, &h.ctx.Response, http11)
 	opening := st.framing.appendOpening(head[:len(head):len(head)], s.cfg.SSE.Retry)
 	var gap []byte

@@ -30,29 +30,24 @@ type stream struct {
 	outlet *fanout.Outlet
 	// auth is who subscribed. It is shared and never changed.
 	auth *engine.AuthContext
-	// expires is when the credential does, by the wall clock; zero is never.
-	expires time.Time
 	// oldAt is when the stream reaches its maximum age, recheckAt when the
 	// policy is to be asked again; zero is never.
 	oldAt, recheckAt instant
-	// asked says that the policy is being asked, or will be soon.
-	asked atomic.Bool
-	// quick is how long sent bytes may stay unacknowledged while the peer
-	// takes what it gets: a vanished one is noticed by then.
-	quick time.Duration
 
 	sock atomic.Pointer[socket.Socket]
 	// parked says that the socket is full.
 	parked atomic.Bool
+	// asked says that the policy is being asked, or will be soon.
+	asked atomic.Bool
 
-	place int      // streams.mu guards it; -1 is no subscriber
-	who   *subject // streams.mu guards it; nil before enter
-	slot  deadline // deadlines.mu guards it
+	who  *subject // streams.mu guards it; nil before enter
+	slot deadline // deadlines.mu guards it
 
-	mu sync.Mutex
-	// ending says that the end was decided; endBy when it is cut short.
+	mu    sync.Mutex
+	endBy instant // when an end that was decided is cut short
+	place int32   // streams.mu guards it; -1 is no subscriber
+	// ending says that the end was decided.
 	ending bool
-	endBy  instant
 	// hasty says that somebody waits for the place: no end is waited for.
 	hasty bool
 	// over says that the socket was let go of, or will be as it comes.
@@ -60,21 +55,24 @@ type stream struct {
 }
 
 // init fills in what does not depend on the transport.
-func (st *stream) init(s *streams, self subscriber, auth *engine.AuthContext, heartbeat time.Duration) {
+func (st *stream) init(s *streams, self subscriber, auth *engine.AuthContext) {
 	st.s, st.self, st.place, st.auth = s, self, -1, auth
-	if expires := auth.ExpiresAt; !expires.IsZero() {
-		st.expires = expires.Round(0) // a monotonic reading would not see the wall clock jump
-	}
 	st.recheckAt = s.recheck.first(self.heartbeat())
 	if age := s.cfg.Streams.MaxAge; age > 0 {
 		st.oldAt = s.deadlines.now() + instant(age-jitter(age/10))
 	}
-	// Noticed within two heartbeats: the kernel counts from the first
-	// retransmission, and looks at the next ones only.
-	st.quick = max(heartbeat-heartbeat/5-250*time.Millisecond, heartbeat/2)
-	if st.quick <= 0 {
-		st.quick = s.cfg.Streams.WriteTimeout
+}
+
+// quick is how long sent bytes may stay unacknowledged while the peer takes
+// what it gets: a vanished one is noticed by then. That is within two
+// heartbeats: the kernel counts from the first retransmission, and looks at the
+// next ones only.
+func (st *stream) quick() time.Duration {
+	heartbeat := st.self.heartbeat()
+	if quick := max(heartbeat-heartbeat/5-250*time.Millisecond, heartbeat/2); quick > 0 {
+		return quick
 	}
+	return st.s.cfg.Streams.WriteTimeout
 }
 
 func (st *stream) base() *stream       { return st }
@@ -97,7 +95,7 @@ func (st *stream) adopt(h *handover) error {
 		st.s.leave(st.self)
 		return err
 	}
-	sock.SetUserTimeout(st.quick)
+	sock.SetUserTimeout(st.quick())
 	st.mu.Lock()
 	st.sock.Store(sock)
 	over, gracefully, linger := st.over, st.gracefully, st.linger()
@@ -147,7 +145,7 @@ func (st *stream) TryWrite(p []byte) (int, error) {
 			// head of its queue is a shut one to TCP_USER_TIMEOUT.
 			sock.SetUserTimeout(0)
 		} else {
-			sock.SetUserTimeout(st.quick)
+			sock.SetUserTimeout(st.quick())
 			st.self.resumed()
 		}
 	}
@@ -211,8 +209,8 @@ func (st *stream) checkLife(now instant, wall time.Time, expired func()) instant
 		return endBy
 	}
 	var next instant
-	if !st.expires.IsZero() {
-		left := st.expires.Sub(wall)
+	if expires := st.auth.ExpiresAt; !expires.IsZero() {
+		left := expires.Round(0).Sub(wall) // a monotonic reading would not see the wall clock jump
 		if left <= 0 {
 			expired()
 			return now + instant(farewellTime)

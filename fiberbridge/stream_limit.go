@@ -143,7 +143,7 @@ func (s *streams) enter(t *ticket, m subscriber) bool {
 		return false
 	}
 	m.base().who = t.who
-	m.base().place = len(s.subscribers)
+	m.base().place = int32(len(s.subscribers)) //nolint:gosec // there are fewer descriptors
 	s.subscribers = append(s.subscribers, m)
 	s.eng.Metrics().Add(engine.MetricStreams, 1, m.transport())
 	return true

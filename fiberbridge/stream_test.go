@@ -235,7 +235,7 @@ func TestStreamTicketEndsOnce(t *testing.T) {
 			t.Fatal(err)
 		}
 		st := &sseStream{}
-		st.init(s, st, &engine.AuthContext{Subject: "alice"}, 0)
+		st.init(s, st, &engine.AuthContext{Subject: "alice"})
 		var entered atomic.Bool
 		var wg sync.WaitGroup
 		wg.Go(place.cancel)

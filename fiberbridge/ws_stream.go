@@ -17,7 +17,8 @@ import (
 // handshake or a cut (ws_close.go).
 type wsStream struct {
 	stream
-	reader wsproto.Reader // used by Readable only
+	// reader is used by Readable only; nil between two messages.
+	reader *wsproto.Reader
 	// pong is what Readable answers pings with; used by it only.
 	pong []byte
 	// heard is when the peer last gave a sign of life (an instant).
@@ -70,8 +71,7 @@ var _ subscriber = (*wsStream)(nil)
 
 func newWSStream(s *streams, auth *engine.AuthContext) *wsStream {
 	w := &wsStream{}
-	w.init(s, w, auth, s.cfg.WebSocket.Heartbeat)
-	w.reader.MaxMessage = s.cfg.WebSocket.MessageBytes
+	w.init(s, w, auth)
 	now := s.deadlines.now()
 	w.heard.Store(int64(now))
 	w.subscribeBy = now + instant(s.cfg.WebSocket.SubscribeTimeout)
@@ -83,7 +83,12 @@ func (w *wsStream) transport() string { return transportWebSocket }
 // Readable is socket.Handler's.
 func (w *wsStream) Readable(p []byte) {
 	w.heard.Store(int64(w.s.deadlines.now()))
-	w.reader.Feed(p, w)
+	if w.reader == nil {
+		w.reader = &wsproto.Reader{MaxMessage: w.s.cfg.WebSocket.MessageBytes}
+	}
+	if w.reader.Feed(p, w); w.reader.Idle() {
+		w.reader = nil // clients say little, and there are very many of them
+	}
 	if w.pong != nil {
 		// Of several pings the last may be answered alone (RFC 6455, 5.5.3). A
 		// peer that takes nothing gets no answers to keep.

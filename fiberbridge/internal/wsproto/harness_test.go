@@ -81,6 +81,9 @@ func feed(t testing.TB, limit int, stream []byte, cut func() int) []string {
 		if r.deaf && (r.message != nil || r.control != nil) {
 			t.Fatal("holds a buffer after the end")
 		}
+		if r.Idle() {
+			r = &Reader{MaxMessage: limit} // which must make no difference
+		}
 	}
 	return h.lines
 }

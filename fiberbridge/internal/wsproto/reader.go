@@ -50,6 +50,12 @@ type Reader struct {
 	control []byte // the same of a control frame
 }
 
+// Idle reports whether the Reader stands between two messages, with nothing to
+// remember: a new one would do as well.
+func (r *Reader) Idle() bool {
+	return r.headLen == 0 && !r.inPayload && !r.deaf && !r.over && !r.fragments && r.message == nil && r.control == nil
+}
+
 // Stop lets Feed go over everything but the peer's close frame, which ends a
 // connection at once when ours is under way (RFC 6455 section 7.1.1). A
 // Receiver may call it.

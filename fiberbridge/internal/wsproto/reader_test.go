@@ -238,3 +238,19 @@ func BenchmarkFeed(b *testing.B) {
 		r.Feed(buf, ignore{})
 	}
 }
+
+// TestReaderIdle: between messages only. That a new Reader would then do as
+// well, feed tries at each place.
+func TestReaderIdle(t *testing.T) {
+	stream := join(clientFrame(text, "a"), clientFrame(fin|0x9, "p"), clientFrame(fin, "b"), clientFrame(fin|text, "c"), clientFrame(fin|0x8, ""))
+	r := &Reader{}
+	var idle []int
+	for i := range stream {
+		if r.Feed([]byte{stream[i]}, &heard{t: t}); r.Idle() {
+			idle = append(idle, i+1)
+		}
+	}
+	if want := []int{7 + 7 + 7, 7 + 7 + 7 + 7}; !slices.Equal(idle, want) {
+		t.Errorf("idle after %v bytes, want %v", idle, want)
+	}
+}
