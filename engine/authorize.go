@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"errors"
+	"math/rand/v2"
 	"time"
 )
 
@@ -76,9 +77,12 @@ func (e *Engine) allow(ctx context.Context, auth AuthContext, access Access, tas
 	return e.cfg.Ownership.Allow(ctx, auth, access, task)
 }
 
-// onGrid waits until the time since began is a multiple of grid, or ctx ends.
+// onGrid waits until the time since began is a multiple of grid and a random
+// quarter of one more, or ctx ends. The grid hides all but what it cannot (how
+// soon a processor that was busy wakes, a record so large that it takes longer
+// than the grid), and that drowns in the rest.
 func onGrid(ctx context.Context, began time.Time, grid time.Duration) {
-	wait := time.NewTimer(grid - time.Since(began)%grid)
+	wait := time.NewTimer(grid - time.Since(began)%grid + rand.N(grid/4))
 	defer wait.Stop()
 	select {
 	case <-wait.C:

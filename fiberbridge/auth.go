@@ -104,8 +104,8 @@ func withoutCredentials(c *fiber.Ctx, text string) string {
 	return out.String()
 }
 
-// inToken reports whether r may be part of a token: what RFC 6750 and RFC 6265
-// allow, less the punctuation that sentences are made with.
+// inToken reports whether r may be inside a word. Tokens hold more than these
+// characters, and fall into words, as sentences and URLs do.
 func inToken(r rune) bool {
-	return r > 0x7f || r >= '0' && r <= '9' || r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || strings.ContainsRune("-_~+/=%", r)
+	return r > 0x7f || r >= '0' && r <= '9' || r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r == '-' || r == '_'
 }

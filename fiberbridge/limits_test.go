@@ -240,7 +240,7 @@ func TestWithoutCredentials(t *testing.T) {
 		{"Bearer abc.def-123456", "", "", `cannot parse "abc.def-123456": bad`, `cannot parse "abc.[redacted]": bad`},
 		{"Bearer sécrèt-tøken", "", "", "no sécrèt-tøken here", "no [redacted] here"},
 		{"", "session=0123456789; a=b", "", "session 0123456789 is unknown", "[redacted] [redacted] is unknown"},
-		{"", "", "access_token=p%40ssword", "p@ssword and p%40ssword", "p@[redacted] and [redacted]"},
+		{"", "", "access_token=p%40ssword", "p@ssword and p%40ssword", "p@[redacted] and p%[redacted]"},
 		{"Basic dXNlcjpwYXNz", "", "", "basic auth: dXNlcjpwYXNz", "basic auth: [redacted]"},
 		{"opaquetoken", "", "", "opaquetoken expired", "[redacted] expired"},
 		{"", "", "", "nothing to hide", "nothing to hide"},
