@@ -65,6 +65,8 @@ type hostSetup struct {
 	routes func(app *fiber.App, b *Bridge)
 	// over is "tcp" (the default), "tls" or "memory".
 	over string
+	// logger takes what is logged; by default errors fail the test.
+	logger *slog.Logger
 	// shut says that the test shuts the bridge down itself.
 	shut bool
 }
@@ -81,6 +83,9 @@ func startHost(t testing.TB, setup hostSetup) *streamHost {
 		store = setup.wrap(mem)
 	}
 	logger := slog.New(slog.NewTextHandler(h.log, nil))
+	if setup.logger != nil {
+		logger, setup.store.Logger = setup.logger, setup.logger
+	}
 	if setup.owners == nil {
 		setup.owners = engine.OwnerOnly()
 	}
