@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"strings"
 	"time"
 
@@ -45,19 +44,26 @@ func authFromToken(c *fiber.Ctx) (engine.AuthContext, error) {
 	if !ok || said.ExpiresAt == nil {
 		return engine.AuthContext{}, engine.NewError(engine.CodeAuthentication, "the token never expires")
 	}
-	return engine.AuthContext{
+	auth := engine.AuthContext{
 		Subject:   said.Subject,
 		Scopes:    strings.Fields(said.Scope),
 		ExpiresAt: said.ExpiresAt.Truncate(time.Second),
-	}, nil
+	}
+	if said.IssuedAt != nil { // for Engine.Revoke(Revocation{Subject: ..., IssuedBefore: ...})
+		auth.IssuedAt = said.IssuedAt.Time
+	}
+	if said.ID != "" { // for Engine.Revoke(Revocation{Attributes: ...}): this token alone
+		auth.Attributes = map[string]string{"jti": said.ID}
+	}
+	return auth, nil
 }
 
 // ownersWithScope is engine.OwnerOnly, except that creating takes a scope.
 func ownersWithScope(scope string) engine.OwnershipPolicy {
-	owners := engine.OwnerOnly()
+	owners, creators := engine.OwnerOnly(), engine.ScopeBased(map[engine.Access]string{engine.AccessCreate: scope})
 	return engine.OwnershipFunc(func(ctx context.Context, auth engine.AuthContext, access engine.Access, task engine.Task) error {
-		if access == engine.AccessCreate && !auth.HasScope(scope) {
-			return errors.New("the token lacks the scope " + scope)
+		if access == engine.AccessCreate {
+			return creators.Allow(ctx, auth, access, task)
 		}
 		return owners.Allow(ctx, auth, access, task)
 	})
