@@ -17,7 +17,7 @@ func handlers() []localexec.Option {
 	return []localexec.Option{
 		localexec.Handle("greet", greet),
 		localexec.Handle("tokens", tokens),
-		localexec.Handle("approval", approval),
+		localexec.Handle("approval", approval, localexec.Restartable()),
 		localexec.Handle("fail", fail),
 		localexec.Handle("stall", stall),
 	}

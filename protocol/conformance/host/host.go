@@ -27,6 +27,7 @@ type Host struct {
 	cmd    *exec.Cmd
 	exited chan struct{}
 	log    *tail
+	killed bool
 }
 
 // binary is built once per process, by Build.
@@ -163,11 +164,22 @@ func (h *Host) Wait(ctx context.Context) (int, error) {
 	}
 }
 
+// Kill ends the process without a word to it, and waits until it is gone. It
+// must not be called while Close is.
+func (h *Host) Kill() error {
+	h.killed = true
+	if err := h.cmd.Process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		return err
+	}
+	<-h.exited
+	return nil
+}
+
 // Close ends the process if it still runs, and tells what was wrong with it.
 func (h *Host) Close() error {
 	select {
 	case <-h.exited:
-		if code := h.cmd.ProcessState.ExitCode(); code != 0 {
+		if code := h.cmd.ProcessState.ExitCode(); code != 0 && !h.killed {
 			return fmt.Errorf("the host ended with %d:\n%s", code, h.log)
 		}
 	default:
