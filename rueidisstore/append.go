@@ -220,7 +220,7 @@ func (s *Store) appendArgs(a engine.Append) (args []string, opened opening, err 
 	if opened.any {
 		room = strconv.Itoa(s.cfg.Actions.MaxOpen - opened.count)
 	}
-	args = append(args, string(status), micros(time.Now()), end, millis(s.cfg.StreamTTL), millis(s.cfg.RecordTTL),
+	args = append(args, string(status), micros(time.Now()), end, millis(s.cfg.StreamTTL), millis(s.cfg.recordTTL()),
 		millis(s.cfg.Actions.TTL), room)
 	return append(args, suspensions...), opened, nil
 }

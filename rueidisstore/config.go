@@ -45,6 +45,11 @@ type Config struct {
 	// ones expires if that is later, a task gets a TASK_FAILED with code
 	// TASK_EXPIRED, retryable. Defaults to 7 days.
 	MaxOpenAge time.Duration
+	// Attachments is where the host keeps the files of its tasks
+	// (engine.Config.Attachments, the same for all nodes): they are deleted when
+	// a task is erased, and by maintenance when its record's time is over, up to
+	// some CleanupIntervals late. Left out, files stay.
+	Attachments FileDeleter
 	// CleanupInterval is about how often the due index is worked off, by
 	// whichever node comes first. Defaults to 1h.
 	CleanupInterval time.Duration

@@ -93,7 +93,7 @@ func (s *Store) applyOnce() {
 	for shard, ids := range gone {
 		if len(ids) > 0 {
 			removals = append(removals,
-				s.client.B().Zrem().Key(s.keys.due(shard)).Member(ids...).Build(),
+				s.ended(shard, ids),
 				s.client.B().Zrem().Key(s.keys.leases(shard)).Member(ids...).Build(),
 				s.client.B().Zrem().Key(s.keys.actions(shard)).Member(ids...).Build())
 		}
@@ -107,4 +107,17 @@ func (s *Store) applyOnce() {
 			return
 		}
 	}
+}
+
+// ended takes tasks out of the due index; or, if they may have files, has
+// maintenance look at them.
+func (s *Store) ended(shard int, ids []string) rueidis.Completed {
+	if s.cfg.Attachments == nil {
+		return s.client.B().Zrem().Key(s.keys.due(shard)).Member(ids...).Build()
+	}
+	look := s.client.B().Zadd().Key(s.keys.due(shard)).Xx().ScoreMember()
+	for _, id := range ids {
+		look = look.ScoreMember(0, id)
+	}
+	return look.Build()
 }

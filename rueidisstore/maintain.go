@@ -166,7 +166,7 @@ func (s *Store) age(ctx context.Context, now int64, taskID string, fields map[st
 		return 0, err
 	}
 	if t.Terminal != nil || t.Status.Terminal() {
-		return 0, nil
+		return s.ageEnded(ctx, now, t)
 	}
 	born, err := strconv.ParseInt(fields[fieldBorn], 10, 64)
 	if err != nil {
@@ -178,7 +178,10 @@ func (s *Store) age(ctx context.Context, now int64, taskID string, fields map[st
 	}
 	end := max(born+s.cfg.MaxOpenAge.Milliseconds(), awaitedUntil(t))
 	if end <= now {
-		return 0, s.abandon(ctx, t.ID)
+		if err := s.abandon(ctx, t.ID); err != nil || !s.hasFiles(t) {
+			return 0, err
+		}
+		return now, nil
 	}
 	// A wait of years is renewed piece by piece.
 	next := min(end, now+s.cfg.MaxOpenAge.Milliseconds())

@@ -38,7 +38,7 @@ func (s *Store) Create(ctx context.Context, task engine.Task) (engine.Task, bool
 		within = millis(openWithin)
 	}
 	args := append([]string{
-		millis(s.cfg.openTTL()), millis(s.cfg.StreamTTL), millis(s.cfg.RecordTTL), over, string(task.Status), within,
+		millis(s.cfg.openTTL()), millis(s.cfg.StreamTTL), millis(s.cfg.recordTTL()), over, string(task.Status), within,
 	}, fields...)
 
 	ctx, done := s.bound(ctx)
@@ -198,6 +198,9 @@ func (s *Store) Erase(ctx context.Context, taskID string) error {
 	}
 	if !validID(taskID) {
 		return nil
+	}
+	if err := s.eraseFiles(ctx, taskID); err != nil {
+		return err
 	}
 	ctx, done := s.bound(ctx)
 	defer done()
