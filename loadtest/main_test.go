@@ -143,6 +143,11 @@ func TestScenarios(t *testing.T) {
 			if len(r.Rounds) < c.rounds || r.Checks.Events < c.events {
 				t.Errorf("%d rounds, %d events", len(r.Rounds), r.Checks.Events)
 			}
+			if strings.Contains(c.args, "-profile") {
+				if info, err := os.Stat(profile); err != nil || info.Size() < 100 {
+					t.Errorf("profile: %v", err)
+				}
+			}
 			if c.figure != "" && !strings.Contains(out, c.figure) {
 				t.Errorf("%q is not in\n%s", c.figure, out)
 			}
@@ -156,11 +161,6 @@ func TestScenarios(t *testing.T) {
 			}
 		})
 	}
-	t.Cleanup(func() {
-		if info, err := os.Stat(profile); err != nil || info.Size() < 100 {
-			t.Errorf("profile: %v", err)
-		}
-	})
 }
 
 func TestExitStatusOfAServerThatLoses(t *testing.T) {

@@ -56,7 +56,7 @@ type options struct {
 	kill          bool
 	pprof         bool
 
-	json string
+	json, html string
 }
 
 // explicit are the flags that were given, so that a scenario's own defaults do
@@ -120,6 +120,7 @@ func parseOptions(args []string, usage io.Writer) (*options, error) {
 	fs.Float64Var(&o.churn, "churn", 10, "soak: connections cut per second, a `number`")
 	fs.BoolVar(&o.kill, "kill", false, "deploy: SIGKILL instead of SIGTERM")
 
+	fs.StringVar(&o.html, "html", "", "write a page with plots to this `file`")
 	fs.StringVar(&o.json, "json", "", "write everything to this `file`, - for standard output")
 
 	if err := fs.Parse(args); err != nil {

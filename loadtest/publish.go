@@ -13,13 +13,19 @@ import (
 // publish writes the report wherever it was asked for.
 func publish(r *report.Report, o *options, stdout io.Writer) error {
 	if o.json == "-" {
-		return writeJSON(stdout, r)
-	}
-	if err := r.Text(stdout); err != nil {
+		if err := writeJSON(stdout, r); err != nil {
+			return err
+		}
+	} else if err := r.Text(stdout); err != nil {
 		return err
 	}
-	if o.json != "" {
-		return toFile(o.json, func(w io.Writer) error { return writeJSON(w, r) })
+	if o.json != "" && o.json != "-" {
+		if err := toFile(o.json, func(w io.Writer) error { return writeJSON(w, r) }); err != nil {
+			return err
+		}
+	}
+	if o.html != "" {
+		return toFile(o.html, r.HTML)
 	}
 	return nil
 }
