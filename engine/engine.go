@@ -137,14 +137,20 @@ func (e *Engine) Shutdown(ctx context.Context) error {
 		return ctx.Err()
 	}
 
-	e.endLife()
-	e.handOffs.end()
 	err := e.creates.wait(ctx)
 	if err == nil {
-		err = errors.Join(e.acts.wait(ctx), e.handOffs.work.wait(ctx))
+		err = e.handOffs.stopResuming(ctx)
 	}
 	if err == nil {
 		err = e.stopExecutor(ctx)
+	}
+	// Until here runs may still get their answers, and suspensions expire.
+	if err == nil {
+		err = e.acts.wait(ctx)
+	}
+	if err == nil || ctx.Err() == nil {
+		e.endLife()
+		err = errors.Join(err, e.handOffs.shutdown(ctx))
 	}
 	if err == nil || ctx.Err() == nil {
 		err = errors.Join(err, e.emitter.shutdown(ctx))

@@ -39,7 +39,12 @@ type handOffs struct {
 	logger  *slog.Logger
 	drained context.Context
 
-	// life ends what is under way at a shutdown; work counts it.
+	// resumable ends the calls of Resume, resumes counts them: none must be under
+	// way when the executor is shut down.
+	resumable  context.Context
+	endResumes context.CancelFunc
+	resumes    gate
+	// life ends everything else, work counts it.
 	life context.Context
 	end  context.CancelFunc
 	work gate
@@ -51,8 +56,22 @@ type handOffs struct {
 func newHandOffs(m *Emitter, x TaskExecutor, logger *slog.Logger, drained context.Context) *handOffs {
 	h := &handOffs{emitter: m, logger: logger, drained: drained, busy: map[[2]string]struct{}{}}
 	h.resumer, _ = x.(Resumer)
+	h.resumable, h.endResumes = context.WithCancel(context.Background())
 	h.life, h.end = context.WithCancel(context.Background())
 	return h
+}
+
+// stopResuming ends the calls of Resume and waits for them. Answers are still
+// given to runs.
+func (h *handOffs) stopResuming(ctx context.Context) error {
+	h.endResumes()
+	return h.resumes.wait(ctx)
+}
+
+// shutdown ends everything.
+func (h *handOffs) shutdown(ctx context.Context) error {
+	h.end()
+	return h.work.wait(ctx)
 }
 
 // start hands s, which has an Answer, over in the background. Whatever goes
@@ -108,10 +127,7 @@ func (h *handOffs) give(ctx context.Context, taskID string, s Suspension) (done 
 	if err != nil || task.Terminal != nil || task.Status.Terminal() {
 		return false, err
 	}
-	err = ErrHandOffPending
-	if h.resumer != nil && h.drained.Err() == nil {
-		err = h.resumer.Resume(ctx, task, s, *s.Answer)
-	}
+	err = h.resume(ctx, task, s)
 	run := h.emitter.runOf(taskID)
 	switch {
 	case err == nil:
@@ -128,4 +144,16 @@ func (h *handOffs) give(ctx context.Context, taskID string, s Suspension) (done 
 			"taskId", taskID, "suspendId", s.SuspendID, "error", err)
 	}
 	return err == nil, err
+}
+
+// resume asks the executor, unless this process takes nothing new.
+func (h *handOffs) resume(ctx context.Context, task Task, s Suspension) error {
+	if h.resumer == nil || h.drained.Err() != nil || !h.resumes.enter() {
+		return ErrHandOffPending
+	}
+	defer h.resumes.leave()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(h.resumable, cancel)()
+	return h.resumer.Resume(ctx, task, s, *s.Answer)
 }

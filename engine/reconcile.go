@@ -28,13 +28,7 @@ func (e *Engine) Reconcile(ctx context.Context) (done int, err error) {
 	if e.emitter.actions == nil {
 		return 0, nil
 	}
-	var mu sync.Mutex
-	return e.reconcile(ctx, func(taskID string, s Suspension) (bool, error) {
-		given, err := e.handOffs.do(ctx, taskID, s)
-		mu.Lock()
-		defer mu.Unlock()
-		return given, err
-	})
+	return e.reconcile(ctx, func(taskID string, s Suspension) (bool, error) { return e.handOffs.do(ctx, taskID, s) })
 }
 
 // reconciler runs until life ends.

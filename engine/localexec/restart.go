@@ -21,7 +21,9 @@ var (
 // in the log already, and it emits them again unless it looks at
 // run.Restarted(). TASK_STARTED is not repeated. run.Suspend gives the answer
 // that it gave before, if the suspensions come in the same order or are named;
-// while the task waits in it, it needs no process at all.
+// while the task waits in it, it needs no process at all. A task that loses its
+// process while one of several suspensions is open waits until one of them is
+// resolved, whatever else it was doing.
 func Restartable() HandlerOption {
 	return func(h *handler) error {
 		h.restartable = true
