@@ -38,6 +38,7 @@ func newRedisStore(s settings, logger *slog.Logger) (store, error) {
 		Prefix:          s.redisPrefix,
 		MaxStreamLength: s.maxStreamLength,
 		StreamTTL:       s.streamTTL,
+		Attachments:     files,
 		Logger:          logger,
 	})
 	if err != nil {
