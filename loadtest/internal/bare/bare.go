@@ -124,7 +124,7 @@ func (s *server) create(in createRequest) string {
 }
 
 func (s *server) follow(conn net.Conn, r *bufio.Reader, req *http.Request, ws bool) {
-	id := ""
+	var id string
 	if ws {
 		sum := sha1.Sum([]byte(req.Header.Get("Sec-WebSocket-Key") + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11")) //nolint:gosec // RFC 6455
 		_, _ = fmt.Fprintf(conn, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: %s\r\n\r\n",

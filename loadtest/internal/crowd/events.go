@@ -57,7 +57,7 @@ func (s *sub) closed(payload []byte) {
 		s.note(fmt.Sprintf("closed with %d %s", code, payload[min(2, len(payload)):]))
 	}
 	s.send(wire.AppendFrame(nil, wire.OpClose, payload))
-	s.ended(nil)
+	s.ended()
 }
 
 // event takes one event. id is the stream's own id, nil on a WebSocket.

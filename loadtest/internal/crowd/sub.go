@@ -197,15 +197,15 @@ func (s *sub) flush() {
 func (s *sub) read() {
 	l := s.loop
 	for s.fd >= 0 {
-		n, err := readSocket(s.fd, l.buf)
-		if err == unix.EAGAIN {
+		n, errno := readSocket(s.fd, l.buf)
+		if errno == unix.EAGAIN {
 			return
 		}
-		if err == unix.EINTR {
+		if errno == unix.EINTR {
 			continue
 		}
 		if n <= 0 {
-			s.ended(err)
+			s.ended()
 			return
 		}
 		s.took(l.buf[:n])
@@ -223,9 +223,9 @@ func (s *sub) sip() {
 		return
 	}
 	l := s.loop
-	n, err := readSocket(s.fd, l.buf[:l.crowd.opt.SlowBytes])
-	if err != unix.EAGAIN && n <= 0 {
-		s.ended(err)
+	n, errno := readSocket(s.fd, l.buf[:l.crowd.opt.SlowBytes])
+	if errno != unix.EAGAIN && n <= 0 {
+		s.ended()
 		return
 	}
 	if n > 0 {
@@ -333,8 +333,8 @@ func (s *sub) subscribe() {
 	s.send(wire.AppendFrame(nil, wire.OpText, append(frame, '}')))
 }
 
-// ended takes the end of a connection, err nil for FIN.
-func (s *sub) ended(error) {
+// ended takes the end of a connection.
+func (s *sub) ended() {
 	l := s.loop
 	clean := s.transport == SSE && (s.sse.Ended() || s.sse.Plain && s.log.Terminal()) || s.transport == WebSocket && s.closeSeen
 	wasStream := s.state == streaming
@@ -450,10 +450,10 @@ func dial(addr netip.AddrPort, from [4]byte, small bool) (int, error) {
 }
 
 // readSocket is read(2) without telling Go's scheduler: the socket never blocks.
-func readSocket(fd int, b []byte) (int, error) {
+func readSocket(fd int, b []byte) (int, syscall.Errno) {
 	n, _, errno := syscall.RawSyscall(syscall.SYS_READ, uintptr(fd), uintptr(unsafe.Pointer(&b[0])), uintptr(len(b))) //nolint:gosec // read(2)
 	if errno != 0 {
 		return -1, errno
 	}
-	return int(n), nil //nolint:gosec // at most len(b)
+	return int(n), 0 //nolint:gosec // at most len(b)
 }

@@ -393,7 +393,8 @@ func (s *Server) play(t *task, cursor int, f framing) {
 	text := strings.Repeat(passage, 2+t.size/len(passage))
 	send := func(n int, size int, change func(id, body string) (string, string)) {
 		at := t.start.Add(time.Duration(max(n-2, 0)) * t.interval)
-		kind, payload := "TASK_MESSAGE", ""
+		kind := "TASK_MESSAGE"
+		var payload string
 		from := (n - 2) * t.size % len(passage)
 		switch n {
 		case 1:

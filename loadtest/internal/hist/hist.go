@@ -67,7 +67,8 @@ func (h *Hist) Reset() { *h = Hist{} }
 // Count is how many values there are.
 func (h *Hist) Count() uint64 { return h.n }
 
-// Min, Max and Mean are exact; 0 if there are no values.
+// Min is the smallest value. It, Max and Mean are exact, and 0 if there are no
+// values.
 func (h *Hist) Min() int64 { return h.min }
 
 // Max is the largest value.

@@ -62,12 +62,15 @@ func (c *chart) svg() template.HTML {
 	}
 	for i, t := range xs.ticks {
 		x := xs.at(t, plotLeft, plotRight)
-		label := tickLabel(t)
+		label, anchor := tickLabel(t), "middle"
+		if c.nines && i == len(xs.ticks)-1 {
+			anchor = "end"
+		}
 		if c.nines {
 			label = [...]string{"0", "50 %", "90 %", "99 %", "99.9 %", "99.99 %", "99.999 %"}[i]
 		}
-		fmt.Fprintf(&b, `<line class="mark" x1="%.1f" y1="%.1f" x2="%.1f" y2="%.1f"/><text class="tick" x="%.1f" y="%.1f" text-anchor="middle">%s</text>`,
-			x, plotBottom, x, plotBottom+4, x, plotBottom+18, label)
+		fmt.Fprintf(&b, `<line class="mark" x1="%.1f" y1="%.1f" x2="%.1f" y2="%.1f"/><text class="tick" x="%.1f" y="%.1f" text-anchor="%s">%s</text>`,
+			x, plotBottom, x, plotBottom+4, x, plotBottom+18, anchor, label)
 	}
 	fmt.Fprintf(&b, `<line class="axis" x1="%.1f" y1="%.1f" x2="%.1f" y2="%.1f"/>`, plotLeft, plotBottom, plotRight, plotBottom)
 	fmt.Fprintf(&b, `<text class="unit" x="%.1f" y="%.1f" text-anchor="end">%s</text>`, plotRight, plotBottom+34, html.EscapeString(c.xUnit))
