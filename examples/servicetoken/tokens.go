@@ -26,9 +26,11 @@ func parseServices(text string) (services, error) {
 			return nil, errors.New("SERVICE_TOKENS must be name:digest:scopes, with commas between")
 		}
 		var digest [sha256.Size]byte
-		if n, err := hex.Decode(digest[:], []byte(parts[1])); err != nil || n != len(digest) || len(parts[1]) != 2*sha256.Size {
+		sum, err := hex.DecodeString(parts[1])
+		if err != nil || len(sum) != len(digest) {
 			return nil, errors.New("SERVICE_TOKENS: " + parts[0] + " has no SHA-256 in hex")
 		}
+		copy(digest[:], sum)
 		if _, twice := known[digest]; twice {
 			return nil, errors.New("SERVICE_TOKENS: two services have one token")
 		}
