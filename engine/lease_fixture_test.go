@@ -54,6 +54,12 @@ func (l *leased) count(verb string) int {
 	return l.calls[verb]
 }
 
+func (l *leased) holderOf(taskID string) string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.tasks[taskID].holder
+}
+
 func (l *leased) setClock(jump time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

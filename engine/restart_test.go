@@ -118,7 +118,7 @@ func TestSuspendedOverAWeekend(t *testing.T) {
 		n := f.join()
 		time.Sleep(time.Minute)
 		f.wantLog(task, "STARTED", "PROGRESS", "SUSPENDED")
-		if f.shared.tasks[task.ID].holder != "" {
+		if f.shared.holderOf(task.ID) != "" {
 			t.Error("somebody holds the task")
 		}
 		before := f.shared.count("Acquire")
@@ -352,7 +352,7 @@ func TestShutdownGivesTasksAway(t *testing.T) {
 			shut <- f.nodes[0].Shutdown(ctx)
 		}()
 		time.Sleep(time.Second)
-		if holder := f.shared.tasks[waits.ID].holder; holder != "" {
+		if holder := f.shared.holderOf(waits.ID); holder != "" {
 			t.Errorf("the task that waits is held by %s", holder)
 		}
 		res, err := f.nodes[1].act(waits.ID, waits.ID+"-1", "c", "yes", "")
