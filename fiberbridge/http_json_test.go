@@ -198,7 +198,7 @@ func TestParseAction(t *testing.T) {
 		fields string
 	}{
 		`{"clientActionId":"a","suspendId":"s","actionType":"t"}`:                                     {"", ""},
-		` {"payload":{"a":[1]},"metadata":{},"actionType":"t","suspendId":"s","clientActionId":"ä"} `: {"", ""},
+		`{ "payload":{"a":[1]},"metadata":{},"actionType":"t","suspendId":"s","clientActionId":"ä" }`: {"", ""},
 		`{"clientActionId":"a","suspendId":"s","actionType":"t","actionType":"u"}`:                    {engine.CodeInvalidRequest, ""},
 		`{"clientActionId":"a"`: {engine.CodeInvalidRequest, ""},
 		`null`:                  {engine.CodeRequestValidation, ""},

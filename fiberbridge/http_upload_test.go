@@ -114,7 +114,7 @@ func TestUploadConstantMemory(t *testing.T) {
 		body := head.String()
 		at := strings.LastIndex(body, "\r\n--bOuNdArY--")
 		file := io.LimitReader(zeros{}, size)
-		var reader io.Reader = io.MultiReader(strings.NewReader(body[:at]), file, strings.NewReader(body[at:]))
+		reader := io.MultiReader(strings.NewReader(body[:at]), file, strings.NewReader(body[at:]))
 		req, err := http.NewRequest(http.MethodPost, base+"/tasks", reader)
 		if err != nil {
 			t.Fatal(err)

@@ -40,8 +40,9 @@ func (e typeMismatch) hint() string {
 // looks like. head is the file's beginning. An empty file agrees with
 // everything.
 func fileType(declared string, head []byte) (string, error) {
-	media, params, err := unknownType, map[string]string(nil), error(nil)
+	media, params := unknownType, map[string]string(nil)
 	if declared != "" {
+		var err error
 		media, params, err = mime.ParseMediaType(declared)
 		if err != nil && !errors.Is(err, mime.ErrInvalidMediaParameter) || !strings.Contains(media, "/") {
 			return "", errTypeMalformed
