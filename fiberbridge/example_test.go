@@ -47,7 +47,11 @@ func Example() {
 		log.Fatal(err)
 	}
 
-	app := fiber.New(fiber.Config{ErrorHandler: bridge.ErrorHandler(nil)})
+	app := fiber.New(fiber.Config{
+		ErrorHandler:                 bridge.ErrorHandler(nil),
+		StreamRequestBody:            true, // both: uploads pass through without being held
+		DisablePreParseMultipartForm: true,
+	})
 	if err := bridge.Mount(app.Group("/api/v1")); err != nil { // routes below the base path
 		log.Fatal(err)
 	}

@@ -68,7 +68,8 @@ func newApp() (*fiber.App, *fiberbridge.Bridge, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	app := fiber.New()
+	// Uploads pass through without being held in memory.
+	app := fiber.New(fiber.Config{StreamRequestBody: true, DisablePreParseMultipartForm: true})
 	return app, bridge, bridge.Mount(app.Group("/api/v1"))
 }
 
