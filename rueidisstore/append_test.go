@@ -120,8 +120,7 @@ func TestEvicted(t *testing.T) {
 				return
 			}
 			ids, err := b.try(task.ID, message("b"))
-			switch lost {
-			case "both":
+			if lost == "both" {
 				b.wantCode("Append", err, engine.CodeInternal)
 				if n := b.int("EXISTS", b.keys.state(task.ID), b.keys.log(task.ID)); n != 0 {
 					t.Error("keys were made anew")

@@ -3,6 +3,7 @@ package redistest
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"testing"
 )
 
@@ -33,7 +34,7 @@ func (c *Nodes) awaitInStep(primary, replica *Instance) {
 	c.t.Helper()
 	replica.await("the replica is in step", func() (bool, error) {
 		info, err := replica.Info("replication")
-		ok := info["role"] == "slave" && info["master_link_status"] == "up" && info["master_port"] == fmt.Sprint(primary.Port())
+		ok := info["role"] == "slave" && info["master_link_status"] == "up" && info["master_port"] == strconv.Itoa(primary.Port())
 		return ok, fmt.Errorf("it says %v, %w", info, err)
 	})
 	primary.await("the replica is in step", func() (bool, error) {
