@@ -21,7 +21,8 @@ const (
 	wholeIndex = "whole"
 	// auditPage is how many tasks are looked at in one round trip.
 	auditPage = 512
-	// auditSpread is what an hourly check spreads its looks over.
+	// auditSpread is what a check that nothing has called for spreads its looks
+	// over, at most.
 	auditSpread = time.Minute
 )
 

@@ -128,3 +128,21 @@ func TestFaultActionsFailoverOnRequest(t *testing.T) {
 	watch.AwaitOK()
 	q.finish()
 }
+
+// TestFaultActionsClusterPrimaryKilled lets the replica of each node of a Cluster
+// take over: of a task, its index, or both.
+func TestFaultActionsClusterPrimaryKilled(t *testing.T) {
+	t.Parallel()
+	cluster := redistest.ClusterWithReplicas(t)
+	q := newInquiry(t, at(cluster.Addrs()...), 8)
+	q.mayLose = true
+	q.start()
+	for n := range cluster.Nodes() {
+		q.awaitProgress(5)
+		cluster.KillPrimary(n)
+		q.awaitProgress(5)
+		cluster.RestartReplica(n)
+	}
+	q.awaitProgress(5)
+	q.finish()
+}

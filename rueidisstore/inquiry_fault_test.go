@@ -49,7 +49,10 @@ func newInquiry(t *testing.T, option rueidis.ClientOption, tasks int) *inquiry {
 	cfg := rueidisstore.Config{
 		Redis: option, Prefix: fmt.Sprintf("inquiry%d", prefixes.Add(1)), MaxStreamLength: 1 << 20,
 		Actions: rueidisstore.ActionConfig{MaxResolved: 1 << 20},
-		Logger:  slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn})),
+		// A failover may take places of the index and not the tasks: maintenance
+		// finds them.
+		CleanupInterval: 4 * time.Second,
+		Logger:          slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn})),
 	}
 	for range 2 {
 		s, err := rueidisstore.New(cfg)

@@ -52,7 +52,7 @@ func (s *Store) maintain() {
 		for _, shard := range mathrand.Perm(dueShards) {
 			if err := s.workOff(s.life, shard, holder); err != nil {
 				s.complain("work off the due index", err)
-			} else if err := s.audit(s.life, shard, holder, auditSpread); err != nil && !errors.Is(err, errNotMine) {
+			} else if err := s.audit(s.life, shard, holder, min(auditSpread, s.cfg.CleanupInterval/4)); err != nil && !errors.Is(err, errNotMine) {
 				s.complain("check the index of suspensions", err)
 			}
 			if s.life.Err() != nil {
