@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -21,9 +22,16 @@ import (
 type fleet struct {
 	*testing.T
 	shared *leased
-	nodes  []*fleetNode
 	opts   []localexec.Option
-	lease  engine.LeaseConfig
+
+	mu    sync.Mutex
+	nodes []*fleetNode
+}
+
+func (f *fleet) all() []*fleetNode {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.nodes)
 }
 
 type fleetNode struct {
@@ -54,7 +62,7 @@ func (f *fleet) join() *fleetNode {
 	}
 	w := &world{store: &store{Store: way.Store}, metrics: &counts{}, log: log}
 	w.Engine, err = engine.New(engine.Config{
-		Store: way, Executor: exec, Ownership: engine.OwnerOnly(), Metrics: w.metrics, Logger: logger, Lease: f.lease,
+		Store: way, Executor: exec, Ownership: engine.OwnerOnly(), Metrics: w.metrics, Logger: logger,
 	})
 	if err != nil {
 		f.Fatal(err)
@@ -64,6 +72,8 @@ func (f *fleet) join() *fleetNode {
 		w.stop(f.T)()
 	})
 	n := &fleetNode{w, way}
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	f.nodes = append(f.nodes, n)
 	return n
 }
@@ -249,7 +259,7 @@ func TestRestartsAreBounded(t *testing.T) {
 	var runs atomic.Int32
 	poison := func(ctx context.Context, run *engine.Run, _ struct{}) (string, error) {
 		runs.Add(1)
-		for _, n := range f.nodes {
+		for _, n := range f.all() {
 			if n.way.down() == nil { // only one lives
 				f.die(n)
 			}
