@@ -190,12 +190,25 @@ func (l *loop) flush(o *Outlet) {
 	case inside:
 		s.advance(&sp)
 		l.write(o, sp.bytes)
+		l.giveBack(o, s, &sp)
 		l.note(o, !sp.full)
 		if sp.over {
 			l.finish(s)
 		} else if sp.full {
 			l.queue(o)
 		}
+	}
+}
+
+// giveBack moves the cursor of a subscriber whose sink is full back to the entry
+// that it got part of.
+func (l *loop) giveBack(o *Outlet, s *sub, sp *span) {
+	if o.rest == nil {
+		return
+	}
+	if rest, ok := sp.shorten(len(sp.bytes) - len(o.rest.tail)); ok {
+		o.rest.tail = rest
+		s.cursor = sp.end
 	}
 }
 

@@ -1,5 +1,10 @@
 package fanout
 
+import (
+	"bytes"
+	"slices"
+)
+
 // span is what lies between a cursor and a later position, as bytes of a
 // transport. It is shared by all outlets that stand at the cursor.
 type span struct {
@@ -8,6 +13,36 @@ type span struct {
 	over  bool // the final entry is in it
 	full  bool // bounded by FlushBytes or a page, not by the head
 	gap   bool // begins with the notice of a gap
+	// marks says where each entry ends, if there are several.
+	marks []mark
+}
+
+// mark is the end of an entry, counted in bytes from the end of the span.
+type mark struct {
+	left int
+	id   ID
+}
+
+// shorten cuts s behind the entry that taken bytes end in, and returns its rest:
+// what a full sink must still get before anything else. The other entries are
+// had again from the log, so that a parked subscriber costs part of one entry,
+// and not a span that nobody else may need. It reports false if there is nothing
+// to be cut off.
+func (s *span) shorten(taken int) (rest []byte, ok bool) {
+	left := len(s.bytes) - taken
+	for i := range s.marks {
+		m := &s.marks[i]
+		if m.left > left {
+			continue
+		}
+		if m.left == 0 {
+			return nil, false
+		}
+		rest = bytes.Clone(s.bytes[taken : len(s.bytes)-m.left])
+		s.bytes, s.end, s.over, s.full, s.marks = nil, m.id, false, true, nil
+		return rest, true
+	}
+	return nil, false
 }
 
 type spanKey struct {
@@ -101,6 +136,7 @@ func (c *spanCache) expire(now int64) {
 type scratch struct {
 	entries []Entry
 	bytes   []byte
+	marks   []mark
 	finals  []*sub
 	parts   []span
 }
@@ -109,7 +145,7 @@ type scratch struct {
 // merged if they are to be. full says that entries were left out.
 func (l *loop) frame(framing Framing, key string, entries []Entry, merged bool) span {
 	var s span
-	buf := l.work.bytes[:0]
+	buf, marks := l.work.bytes[:0], l.work.marks[:0]
 	limit := l.hub.cfg.FlushBytes
 	for i, n := 0, 1; i < len(entries); i += n {
 		e := entries[i]
@@ -125,7 +161,15 @@ func (l *loop) frame(framing Framing, key string, entries []Entry, merged bool) 
 			break
 		}
 		s.end, s.over = e.ID, e.Final
+		marks = append(marks, mark{len(buf), e.ID})
 	}
+	if len(marks) > 1 {
+		s.marks = slices.Clone(marks)
+		for i := range s.marks {
+			s.marks[i].left = len(buf) - s.marks[i].left
+		}
+	}
+	l.work.marks = emptied(marks)
 	s.bytes = append(make([]byte, 0, len(buf)), buf...)
 	if cap(buf) <= 4*l.hub.cfg.FlushBytes {
 		l.work.bytes = buf
