@@ -48,9 +48,9 @@ func New(cfg Config) (*Engine, error) {
 	e := &Engine{cfg: cfg, stopping: make(chan struct{}, 1)}
 	e.drained, e.drain = context.WithCancel(context.Background())
 	e.life, e.endLife = context.WithCancel(context.Background())
-	e.emitter = newEmitter(cfg, e.drained)
+	e.emitter = newEmitter(e.drained, cfg)
 	e.rate.CreateRate = cfg.Creates
-	e.handOffs = newHandOffs(e.emitter, cfg.Executor, cfg.Logger, e.drained)
+	e.handOffs = newHandOffs(e.drained, e.emitter, cfg.Executor, cfg.Logger)
 	var err error
 	if e.hub, err = fanout.New(cfg.Delivery, source{e}); err != nil {
 		return nil, fmt.Errorf("engine: Config.Delivery: %w", err)
@@ -76,6 +76,10 @@ func (e *Engine) Emitter() *Emitter { return e.emitter }
 
 // Metrics is the sink of the Config, never nil, for what transports count.
 func (e *Engine) Metrics() MetricsSink { return e.cfg.Metrics }
+
+// Limits are those of the Config, with their defaults, for transports that need
+// not read more than the engine takes.
+func (e *Engine) Limits() Limits { return e.cfg.Limits }
 
 // SingleProcess reports whether the store lives in the memory of this process,
 // so that other processes would not see its tasks. A store says so with a

@@ -33,7 +33,7 @@ func (b *Bridge) action(ctx context.Context, c *fiber.Ctx, auth engine.AuthConte
 	if !isJSON(media, params) {
 		return engine.NewError(engine.CodeInvalidRequest, "the Content-Type is not application/json")
 	}
-	body, err := readBody(c)
+	body, err := b.readBody(c)
 	if err != nil {
 		return err
 	}

@@ -33,6 +33,9 @@ type Bridge struct {
 
 	// openAPI is the document that Routes.OpenAPI serves.
 	openAPI []byte
+	// textBytes bounds a JSON body, and what a form has beside its files: more
+	// than the engine takes is not read.
+	textBytes int64
 	// noFiles: none are taken, or there is nowhere to keep them.
 	noFiles bool
 	// tellLimits lets what Fiber does with uploads be told once.
@@ -55,6 +58,7 @@ func New(cfg Config) (*Bridge, error) {
 	}
 	b := &Bridge{cfg: cfg, eng: cfg.Engine, shutdown: make(chan struct{}, 1)}
 	b.shutdown <- struct{}{}
+	b.textBytes = textBytes(cfg.Engine.Limits())
 	b.noFiles = cfg.Uploads.Disable || !cfg.Engine.AcceptsFiles()
 	b.openAPI = openAPIDocument(cfg.Routes)
 	s, err := newStreams(b)

@@ -52,7 +52,7 @@ func (b *Bridge) create(ctx context.Context, c *fiber.Ctx, auth engine.AuthConte
 		ctx, cancel = context.WithTimeout(c.UserContext(), requestLimit)
 		defer cancel()
 	case isJSON(media, params):
-		req, err = createJSON(c)
+		req, err = b.createJSON(c)
 	default:
 		err = engine.NewError(engine.CodeInvalidRequest, "the Content-Type is neither application/json nor multipart/form-data")
 	}
@@ -76,8 +76,8 @@ func (b *Bridge) create(ctx context.Context, c *fiber.Ctx, auth engine.AuthConte
 }
 
 // createJSON reads a create request's JSON body.
-func createJSON(c *fiber.Ctx) (engine.CreateRequest, error) {
-	body, err := readBody(c)
+func (b *Bridge) createJSON(c *fiber.Ctx) (engine.CreateRequest, error) {
+	body, err := b.readBody(c)
 	if err != nil {
 		return engine.CreateRequest{}, err
 	}

@@ -146,7 +146,7 @@ func TestCreateFormKeepsOrder(t *testing.T) {
 }
 
 func FuzzCreateForm(f *testing.F) {
-	b := &Bridge{cfg: Config{Logger: quiet(), Uploads: UploadConfig{MaxFiles: 2, MaxFileBytes: 64, MaxTotalBytes: 100}}}
+	b := &Bridge{textBytes: 3 << 20, cfg: Config{Logger: quiet(), Uploads: UploadConfig{MaxFiles: 2, MaxFileBytes: 64, MaxTotalBytes: 100}}}
 	body, ct := writeForm(f, part{name: "clientRequestId", value: "r"}, part{name: "taskType", value: "t"},
 		part{name: "input", value: `{"a":1}`}, part{"attachment", `..\x"y`, "text/plain\t", "z"})
 	f.Add(body, ct)

@@ -24,9 +24,9 @@ const (
 	// formMemory is how much of a streamed form's files stays in memory; the
 	// rest goes to a temporary file.
 	formMemory = 256 << 10
-	// formFieldBytes is what our fields of a form may take together, and what a
-	// streamed form may take beside its files.
-	formFieldBytes = 8 << 20
+	// formHeadBytes is what may stand between the contents of two parts. The
+	// standard library would take 10 MiB of headers for each.
+	formHeadBytes = 64 << 10
 	// formParts bounds the parts of a form, ours or not.
 	formParts = 1000
 	// formEpilogueBytes is what may follow a form's last boundary, to no purpose.
@@ -40,7 +40,7 @@ const (
 // createForm reads a create request's multipart form. done gives back what the
 // form holds; it is never nil, and the request's files are gone after it.
 func (b *Bridge) createForm(c *fiber.Ctx, boundary string) (req engine.CreateRequest, done func(), err error) {
-	f := &createParts{limits: b.cfg.Uploads, noFiles: b.noFiles, values: map[string][]string{}, count: map[string]int{}}
+	f := &createParts{limits: b.cfg.Uploads, noFiles: b.noFiles, textBytes: b.textBytes, values: map[string][]string{}, count: map[string]int{}}
 	done = func() {
 		if err := f.spool.close(); err != nil {
 			b.cfg.Logger.WarnContext(c.UserContext(), "the temporary file of an upload was left behind", "error", err)
@@ -60,7 +60,10 @@ func (b *Bridge) createForm(c *fiber.Ctx, boundary string) (req engine.CreateReq
 type createParts struct {
 	limits  UploadConfig
 	noFiles bool // are taken at all
-	spool   spool
+	// textBytes bounds our fields together, and in a streamed form everything
+	// beside its files.
+	textBytes int64
+	spool     spool
 
 	values map[string][]string
 	text   int64          // bytes of values
@@ -78,13 +81,13 @@ func (f *createParts) read(c *fiber.Ctx, boundary string) error {
 	case boundary == "":
 		return malformedForm(nil)
 	case request.IsBodyStream():
-		if int64(request.Header.ContentLength()) > f.limits.MaxTotalBytes+formFieldBytes {
+		if int64(request.Header.ContentLength()) > f.limits.MaxTotalBytes+f.textBytes {
 			return errUploadTotal(f.limits)
 		}
 		body := newBodyReader(c, f.limits.ReadTimeout)
-		limited := &io.LimitedReader{R: body, N: f.limits.MaxTotalBytes + formFieldBytes}
+		limited := &io.LimitedReader{R: body, N: f.limits.MaxTotalBytes + f.textBytes}
 		f.spool.memory = formMemory
-		err := f.parse(multipart.NewReader(limited, boundary))
+		err := f.parse(limited, boundary)
 		body.finish(c)
 		if err != nil {
 			if limited.N <= 0 {
@@ -106,7 +109,7 @@ func (f *createParts) read(c *fiber.Ctx, boundary string) error {
 	}
 	body := request.Body()
 	f.spool.memory = int64(len(body)) // it is there already
-	return f.parse(multipart.NewReader(bytes.NewReader(body), boundary))
+	return f.parse(bytes.NewReader(body), boundary)
 }
 
 // parsed takes what fasthttp has parsed, and will give back. The order between
@@ -125,9 +128,13 @@ func (f *createParts) parsed(form *multipart.Form) error {
 }
 
 // parse reads a form part by part, in the client's order.
-func (f *createParts) parse(form *multipart.Reader) error {
+func (f *createParts) parse(body io.Reader, boundary string) error {
+	head := &headReader{r: body}
+	form := multipart.NewReader(head, boundary)
 	for range formParts {
+		head.begin(formHeadBytes)
 		p, err := form.NextPart()
+		head.end()
 		if err == io.EOF { //nolint:errorlint // a broken form wraps it
 			return nil
 		}
@@ -152,8 +159,34 @@ func (f *createParts) parse(form *multipart.Reader) error {
 		if err != nil {
 			return err
 		}
+		// What is left of it is not the next one's head.
+		if _, err := io.Copy(io.Discard, p); err != nil {
+			return malformedForm(err)
+		}
 	}
 	return engine.Errorf(engine.CodeInvalidRequest, "the form has %d parts or more", formParts)
+}
+
+// headReader bounds what is read between two parts.
+type headReader struct {
+	r    io.Reader
+	left int64
+	on   bool
+}
+
+func (h *headReader) begin(most int64) { h.left, h.on = most, true }
+func (h *headReader) end()             { h.on = false }
+
+func (h *headReader) Read(p []byte) (int, error) {
+	if !h.on {
+		return h.r.Read(p)
+	}
+	if h.left <= 0 {
+		return 0, multipart.ErrMessageTooLarge
+	}
+	n, err := h.r.Read(p[:min(int64(len(p)), h.left)])
+	h.left -= int64(n)
+	return n, err
 }
 
 // value takes a field that is ours.
@@ -164,11 +197,11 @@ func (f *createParts) value(field string, r io.Reader) error {
 		return nil
 	}
 	var text strings.Builder
-	n, err := io.Copy(&text, io.LimitReader(r, formFieldBytes-f.text+1))
+	n, err := io.Copy(&text, io.LimitReader(r, f.textBytes-f.text+1))
 	if err != nil {
 		return malformedForm(err)
 	}
-	if f.text += n; f.text > formFieldBytes {
+	if f.text += n; f.text > f.textBytes {
 		return malformedForm(multipart.ErrMessageTooLarge)
 	}
 	f.values[field] = append(f.values[field], text.String())

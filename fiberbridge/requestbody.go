@@ -36,15 +36,22 @@ func isJSON(media string, params map[string]string) bool {
 // streamedBodyLimit bounds a streamed body where the host has set no limit.
 const streamedBodyLimit = 64 << 20
 
-// readBody returns the body, at most as much as the app's BodyLimit. Fiber
-// holds bodies to it by itself, except with StreamRequestBody, where it hands
-// over whatever comes. What is returned may be fasthttp's and is valid until
-// the handler ends.
-func readBody(c *fiber.Ctx) ([]byte, error) {
+// textBytes leaves room for input and metadata, which the engine bounds each,
+// and for as much again of white space.
+func textBytes(l engine.Limits) int64 { return max(3*int64(l.InputBytes), 1<<20) }
+
+// readBody returns a JSON body, at most as much as textBytes and the app's
+// BodyLimit allow. Fiber holds bodies to the latter by itself, except with
+// StreamRequestBody, where it hands over whatever comes. What is returned may be
+// fasthttp's and is valid until the handler ends.
+func (b *Bridge) readBody(c *fiber.Ctx) ([]byte, error) {
+	limit := min(bodyLimit(c), b.textBytes)
 	if !c.Request().IsBodyStream() {
-		return c.Request().Body(), nil
+		if body := c.Request().Body(); int64(len(body)) <= limit {
+			return body, nil
+		}
+		return nil, errTooLarge
 	}
-	limit := bodyLimit(c)
 	if int64(c.Request().Header.ContentLength()) > limit {
 		return nil, errTooLarge
 	}
