@@ -153,7 +153,7 @@ func (e *Engine) awaitEvent(ctx, wait context.Context, v view, req PollRequest) 
 		}
 		pause.nextWithin(wait, maxErrorPause)
 	}
-	if ctx.Err() != nil || e.drained.Err() != nil {
+	if ended := ctx.Err() != nil || e.drained.Err() != nil; ended { // no error, see Poll
 		return v, nil
 	}
 	// The wait is over. Its last look must be one of now: the status may have

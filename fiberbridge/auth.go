@@ -80,7 +80,9 @@ func withoutCredentials(c *fiber.Ctx, text string) string {
 	}
 	given := rest + "\n" + c.Get(fiber.HeaderCookie) + "\n" +
 		string(c.Request().URI().QueryString()) + "\n" + c.Context().QueryArgs().String()
-	c.Context().QueryArgs().VisitAll(func(_, value []byte) { given += "\n" + string(value) })
+	for _, value := range c.Context().QueryArgs().All() {
+		given += "\n" + string(value)
+	}
 
 	var out strings.Builder
 	for len(text) > 0 {

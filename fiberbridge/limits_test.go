@@ -176,7 +176,7 @@ func TestWSBurstBeyondTheRate(t *testing.T) {
 // that is served; others are served as if they were not there.
 func TestSilentSockets(t *testing.T) {
 	overStores(t, func(t *testing.T, start func(hostSetup) nodes) {
-		n := start(hostSetup{bridge: func(c *Config) { c.Streams.Max, c.WebSocket.MaxIdle = 150, 10 }})
+		n := start(hostSetup{bridge: func(c *Config) { c.Streams.Max, c.WebSocket.MaxIdle = 300, 10 }})
 		h := n.there
 		run := n.here.task(t)
 		task := run.Task().ID

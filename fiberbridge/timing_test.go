@@ -140,7 +140,7 @@ func refusals(h *streamHost) map[string]func(c *refusedClient, id string) (time.
 			took := time.Since(began)
 			text, err := io.ReadAll(resp.Body)
 			resp.Body.Close()
-			if err == nil && (resp.StatusCode != 404 || !bytes.Contains(text, []byte("TASK_NOT_FOUND"))) {
+			if err == nil && (resp.StatusCode != http.StatusNotFound || !bytes.Contains(text, []byte("TASK_NOT_FOUND"))) {
 				err = fmt.Errorf("%s %s: %d %s", method, path, resp.StatusCode, text)
 			}
 			if resp.Close {

@@ -60,7 +60,7 @@ func TestServices(t *testing.T) {
 	}
 	var created struct{ TaskID string }
 	res := do(t, http.MethodPost, tasks, "Bearer b-token", body)
-	if err := json.NewDecoder(res.Body).Decode(&created); err != nil || res.StatusCode != 201 {
+	if err := json.NewDecoder(res.Body).Decode(&created); err != nil || res.StatusCode != http.StatusCreated {
 		t.Fatal(res.Status, err)
 	}
 	for token, want := range map[string]int{"Bearer b-token": 200, "Bearer d-token": 200, "Bearer i-token": 404} {

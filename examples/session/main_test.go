@@ -99,7 +99,7 @@ func TestSignInFollowAndOut(t *testing.T) {
 
 	var created struct{ TaskID string }
 	res := do(t, http.MethodPost, tasks, ada, "application/json", `{"clientRequestId":"1","taskType":"wait","input":{"millis":60000}}`)
-	if err := json.NewDecoder(res.Body).Decode(&created); err != nil || res.StatusCode != 201 {
+	if err := json.NewDecoder(res.Body).Decode(&created); err != nil || res.StatusCode != http.StatusCreated {
 		t.Fatal(res.Status, err)
 	}
 	task := tasks + "/" + created.TaskID
@@ -114,7 +114,7 @@ func TestSignInFollowAndOut(t *testing.T) {
 	if _, err := first.ReadString('\n'); err != nil {
 		t.Fatal(err)
 	}
-	if res := do(t, http.MethodPost, base+"/logout", ada, "", ""); res.StatusCode != 204 {
+	if res := do(t, http.MethodPost, base+"/logout", ada, "", ""); res.StatusCode != http.StatusNoContent {
 		t.Fatal(res.Status)
 	}
 	out := time.Now()
@@ -122,11 +122,11 @@ func TestSignInFollowAndOut(t *testing.T) {
 	if err == nil || !strings.Contains(string(text), `"reason":"auth_revoked"`) || time.Since(out) > 2*time.Second {
 		t.Errorf("after signing out: %v, %s", err, text)
 	}
-	if res := do(t, http.MethodGet, task, ada, "", ""); res.StatusCode != 401 {
+	if res := do(t, http.MethodGet, task, ada, "", ""); res.StatusCode != http.StatusUnauthorized {
 		t.Errorf("the old cookie: %s", res.Status)
 	}
 	// The other session of the same user goes on.
-	if res := do(t, http.MethodPost, task+"/cancel", elsewhere, "application/json", ""); res.StatusCode != 202 {
+	if res := do(t, http.MethodPost, task+"/cancel", elsewhere, "application/json", ""); res.StatusCode != http.StatusAccepted {
 		t.Errorf("the other session: %s", res.Status)
 	}
 	rest, err := io.ReadAll(first)
