@@ -39,7 +39,7 @@ type Emitter struct {
 	end  context.CancelFunc
 }
 
-func newEmitter(cfg Config, drained context.Context) *Emitter {
+func newEmitter(drained context.Context, cfg Config) *Emitter {
 	m := &Emitter{
 		store: cfg.Store, limits: cfg.Limits, emit: cfg.Emit,
 		metrics: cfg.Metrics, logger: cfg.Logger, files: cfg.Attachments, drained: drained,

@@ -53,7 +53,7 @@ type handOffs struct {
 	busy map[[2]string]struct{}
 }
 
-func newHandOffs(m *Emitter, x TaskExecutor, logger *slog.Logger, drained context.Context) *handOffs {
+func newHandOffs(drained context.Context, m *Emitter, x TaskExecutor, logger *slog.Logger) *handOffs {
 	h := &handOffs{emitter: m, logger: logger, drained: drained, busy: map[[2]string]struct{}{}}
 	h.resumer, _ = x.(Resumer)
 	h.resumable, h.endResumes = context.WithCancel(context.Background())

@@ -48,8 +48,9 @@ func (r *Run) Suspend(ctx context.Context, s Suspended) (Action, error) {
 	defer r.endWait(id)
 	s.SuspendID = id
 
-	known, err := false, error(nil)
+	known := false
 	if again && r.em.actions != nil {
+		var err error
 		if known, err = r.asked(ctx, id); err != nil {
 			return Action{}, err
 		}
