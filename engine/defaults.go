@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 )
 
@@ -25,6 +26,7 @@ func (c Config) withDefaults() Config {
 	if c.Attachments == nil {
 		c.Attachments, _ = c.Store.(AttachmentStore)
 	}
+	c.RollUp = slices.Clone(c.RollUp)
 	c.Limits = c.Limits.withDefaults()
 	c.Emit = c.Emit.withDefaults()
 	c.Lease.TTL = cmp.Or(c.Lease.TTL, 30*time.Second)
