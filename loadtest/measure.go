@@ -7,6 +7,7 @@ import (
 	"context"
 	"os"
 	"runtime"
+	"sync"
 	"time"
 
 	"github.com/taskbridge/taskbridge-fiber/loadtest/internal/crowd"
@@ -26,10 +27,21 @@ type meter struct {
 
 	began   time.Time
 	last    reading
-	peaks   []proc.Usage // highest RSS and descriptors, by process
-	totals  crowd.Latencies
 	cancel  context.CancelFunc
 	stopped chan struct{}
+
+	mu     sync.Mutex
+	peaks  []proc.Usage // highest RSS and descriptors, by process
+	totals crowd.Latencies
+}
+
+// warm forgets the latencies so far: those of a beginning, when thousands of
+// tasks and streams have just been made.
+func (m *meter) warm() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.crowd.Interval()
+	m.totals = crowd.Latencies{}
 }
 
 // reading is one look at everything.
@@ -116,8 +128,10 @@ func (m *meter) read(files bool) reading {
 			u = proc.Usage{}
 		}
 		r.usage, r.pids = append(r.usage, u), append(r.pids, p.pid.Load())
+		m.mu.Lock()
 		m.peaks[i].Peak = max(m.peaks[i].Peak, u.Peak, u.RSS)
 		m.peaks[i].Files = max(m.peaks[i].Files, u.Files)
+		m.mu.Unlock()
 	}
 	r.client, _ = proc.Read(int(m.client.pid.Load()), false)
 	return r
@@ -128,8 +142,10 @@ func (m *meter) sample() {
 	was := m.last
 	m.last = now
 	seconds := now.at.Sub(was.at).Seconds()
+	m.mu.Lock()
 	latencies := m.crowd.Interval()
 	m.totals.Merge(latencies)
+	m.mu.Unlock()
 	h := latencies.Of(crowd.Steady)
 	var server, before proc.Usage
 	for i := range now.usage {
@@ -201,7 +217,10 @@ func (m *meter) steady(from, to reading) {
 		if from.pids[i] != to.pids[i] { // another process: all it used is of this stretch
 			before = proc.Usage{RSS: before.RSS}
 		}
-		m.round.Processes = append(m.round.Processes, use(p, before, to.usage[i], m.peaks[i]))
+		m.mu.Lock()
+		peak := m.peaks[i]
+		m.mu.Unlock()
+		m.round.Processes = append(m.round.Processes, use(p, before, to.usage[i], peak))
 	}
 	m.round.Client = use(m.client, from.client, to.client, proc.Usage{})
 	m.round.Saturated = m.round.Client.Cores > .9*float64(cmp.Or(runtime.GOMAXPROCS(0), 1))

@@ -156,6 +156,7 @@ func (p *phase) specs() []crowd.Spec {
 func (p *phase) steady(ctx context.Context) {
 	length := p.end.Sub(p.start)
 	pause(ctx, time.Until(p.start.Add(length/10)))
+	p.meter.warm()
 	from := p.meter.read(true)
 	stopProfile := p.stage.startProfile(ctx, p.servers[0], length*8/10)
 	pause(ctx, time.Until(p.end.Add(-length/10)))
