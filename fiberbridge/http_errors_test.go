@@ -35,7 +35,7 @@ func bareBridge(t *testing.T, change func(*Config)) *Bridge {
 	if err := cfg.validate(); err != nil {
 		t.Fatal(err)
 	}
-	return &Bridge{cfg: cfg, eng: cfg.Engine, textBytes: 3 << 20}
+	return &Bridge{cfg: cfg, eng: cfg.Engine, textBytes: 3 << 20, streams: &streams{deadlines: &deadlines{}}}
 }
 
 // Every code of the engine's has a line in the table.
