@@ -144,9 +144,13 @@ func (w *wsStream) push(item wsItem) {
 	burst := 64 + cfg.MaxSubscriptions
 	if item.code == 0 && (len(w.queue) >= burst || w.queued > maxQueued ||
 		!w.frames.take(w.s.deadlines.now(), cfg.FramesPerSecond, burst)) {
-		if w.refused++; w.refused > maxRefused {
+		w.refused++
+		switch {
+		case !validTaskID(item.cmd.taskID): // what no task is called is not sent back, again and again
+			w.closeLocked(wsproto.ClosePolicy, "too many frames at once", farewellTime)
+		case w.refused > maxRefused:
 			w.closeLocked(wsproto.CloseTryLater, "too many frames at once", farewellTime)
-		} else {
+		default:
 			w.outlet.Send(appendRejected(nil, item.cmd.taskID, errFrameRate))
 		}
 		return
