@@ -190,6 +190,29 @@ type node struct {
 	mu   sync.Mutex
 	cut  bool
 	slow time.Duration // of Release
+	// created and acquiring, if set, are called after a Create and before an
+	// Acquire, once.
+	created, acquiring func()
+}
+
+// once calls a hook and forgets it.
+func (n *node) once(hook *func()) {
+	n.mu.Lock()
+	call := *hook
+	*hook = nil
+	n.mu.Unlock()
+	if call != nil {
+		call()
+	}
+}
+
+func (n *node) Create(ctx context.Context, task engine.Task) (engine.Task, bool, error) {
+	if err := n.down(); err != nil {
+		return engine.Task{}, false, err
+	}
+	stored, created, err := n.leased.Create(ctx, task)
+	n.once(&n.created)
+	return stored, created, err
 }
 
 func (n *node) setCut(cut bool) {
@@ -217,6 +240,7 @@ func (n *node) Append(ctx context.Context, a engine.Append) ([]engine.EventID, e
 }
 
 func (n *node) Acquire(ctx context.Context, taskID, holder string, ttl time.Duration) (uint64, error) {
+	n.once(&n.acquiring)
 	if err := n.down(); err != nil {
 		return 0, err
 	}

@@ -191,6 +191,72 @@ func TestParkedUnderASleeper(t *testing.T) {
 	}, restartable)
 }
 
+// The sleeper is the first to see the answer: what it confirms does not count,
+// since what it writes would not.
+func TestSleeperConfirmsNothing(t *testing.T) {
+	newFleet(t, 2, func(f *fleet) {
+		ctx := context.Background()
+		task := f.nodes[0].create(t, "ask")
+		synctest.Wait()
+		f.die(f.nodes[0])
+		time.Sleep(2 * leaseTTL) // parked
+		f.nodes[0].way.setCut(false)
+		r := resolution(task.ID)
+		r.SuspendID, r.Action.SuspendID = task.ID+"-1", task.ID+"-1"
+		r.Event.Payload = []byte(strings.ReplaceAll(string(r.Event.Payload), `"suspendId":"s"`, `"suspendId":"`+task.ID+`-1"`))
+		if v, err := f.shared.Resolve(ctx, r); err != nil || v != engine.VerdictAccepted {
+			t.Fatalf("%v, %v", v, err)
+		}
+		synctest.Wait()
+		if s, err := f.shared.Suspension(ctx, task.ID, task.ID+"-1"); err != nil || s.HandedOver {
+			t.Errorf("%+v, %v", s, err)
+		}
+		time.Sleep(time.Minute)
+		f.wantLog(task, "STARTED", "PROGRESS", "SUSPENDED", "ACTION_ACCEPTED", "PROGRESS", "COMPLETED")
+	}, restartable)
+}
+
+// The answer reaches the worker in the instant before its task is parked, and
+// the worker dies with it.
+func TestAnswerTakenWhileParking(t *testing.T) {
+	newFleet(t, 2, func(f *fleet) {
+		ctx := context.Background()
+		task := f.nodes[0].create(t, "ask")
+		synctest.Wait()
+		f.die(f.nodes[0])
+		f.nodes[1].way.mu.Lock()
+		f.nodes[1].way.acquiring = func() {
+			r := resolution(task.ID)
+			r.SuspendID, r.Action.SuspendID = task.ID+"-1", task.ID+"-1"
+			r.Event.Payload = []byte(strings.ReplaceAll(string(r.Event.Payload), `"suspendId":"s"`, `"suspendId":"`+task.ID+`-1"`))
+			if v, err := f.shared.Resolve(ctx, r); err != nil || v != engine.VerdictAccepted {
+				t.Errorf("%v, %v", v, err)
+			}
+			if err := f.shared.HandedOver(ctx, task.ID, task.ID+"-1", 1); err != nil {
+				t.Error(err)
+			}
+		}
+		f.nodes[1].way.mu.Unlock()
+		time.Sleep(5 * leaseTTL)
+		f.wantLog(task, "STARTED", "PROGRESS", "SUSPENDED", "ACTION_ACCEPTED", "PROGRESS", "COMPLETED")
+	}, restartable)
+}
+
+// The process dies when it has stored a task and nothing more.
+func TestDiesAfterCreate(t *testing.T) {
+	newFleet(t, 2, func(f *fleet) {
+		n := f.nodes[0]
+		n.way.created = func() { f.die(n) }
+		task := n.create(t, "ask")
+		time.Sleep(leaseTTL*4/3 + 6*time.Second)
+		f.wantLog(task, "STARTED", "PROGRESS", "SUSPENDED")
+		res, err := f.nodes[1].act(task.ID, task.ID+"-1", "c", "yes", "")
+		wantStatus(t, res, err, engine.ActionStatusAccepted)
+		synctest.Wait()
+		f.wantLog(task, "STARTED", "PROGRESS", "SUSPENDED", "ACTION_ACCEPTED", "PROGRESS", "COMPLETED")
+	}, restartable)
+}
+
 func TestCancelOfAParkedTask(t *testing.T) {
 	newFleet(t, 2, func(f *fleet) {
 		task, live := f.nodes[0].create(t, "ask"), f.nodes[1].create(t, "ask")
