@@ -11,9 +11,15 @@ const (
 	// bodyLimit is Fiber's limit for a whole request. It lies above the library's
 	// limits for uploads (32 MiB in all), so that those give the answer.
 	bodyLimit = 40 << 20
+	// headerTimeout is how long a request's header may take, and a new connection
+	// may be silent.
+	headerTimeout = 10 * time.Second
 	// bodyTimeout is how long a body may take, or, if it is an upload, its first
 	// bytes: from there on the library looks at the time.
 	bodyTimeout = 30 * time.Second
+	// idleTimeout is how long a connection may wait between requests: longer than
+	// proxies and clients keep theirs.
+	idleTimeout = 2 * time.Minute
 )
 
 // oversized marks, on a request without its body, that the body was too large.
@@ -45,12 +51,13 @@ func refuseOversized(c *fiber.Ctx) error {
 	return c.Next()
 }
 
-// endBodyTimeout keeps the time for a body from ending what comes after it on
-// the same connection: fasthttp sets that deadline and never takes it back.
-func endBodyTimeout(c *fiber.Ctx) error {
-	err := c.Next()
-	if c.Method() == fiber.MethodPost {
-		_ = c.Context().Conn().SetReadDeadline(time.Time{}) // a connection that refuses it is gone
-	}
-	return err
+// limitWaits keeps clients that send nothing, or a byte now and then, from
+// holding connections. The times are the server's own and not fiber.Config's:
+// with a ReadTimeout there the bridge would leave the time of a whole upload to
+// it. fasthttp sets the deadline anew for each request, and none holds for a
+// stream that has begun.
+func limitWaits(server *fasthttp.Server) {
+	server.ReadTimeout = headerTimeout
+	server.IdleTimeout = idleTimeout
+	server.HeaderReceived = onHeader
 }

@@ -88,8 +88,7 @@ func newHost(s settings, logger *slog.Logger) (*host, error) {
 		DisablePreParseMultipartForm: true,
 		ErrorHandler:                 withRequestID(bridge.ErrorHandler(nil)),
 	})
-	app.Server().HeaderReceived = onHeader
-	app.Use(endBodyTimeout)
+	limitWaits(app.Server())
 	app.Use(recoverer.New())
 	app.Use(requestid.New())
 	app.Use(cors.New(cors.Config{
