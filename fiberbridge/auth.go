@@ -78,11 +78,14 @@ func withoutCredentials(c *fiber.Ctx, text string) string {
 	if rest == "" { // no scheme, a bare token
 		rest = scheme
 	}
-	given := rest + "\n" + c.Get(fiber.HeaderCookie) + "\n" +
-		string(c.Request().URI().QueryString()) + "\n" + c.Context().QueryArgs().String()
-	for _, value := range c.Context().QueryArgs().All() {
-		given += "\n" + string(value)
+	credentials := []string{
+		rest, c.Get(fiber.HeaderCookie),
+		string(c.Request().URI().QueryString()), c.Context().QueryArgs().String(),
 	}
+	for _, value := range c.Context().QueryArgs().All() {
+		credentials = append(credentials, string(value))
+	}
+	given := strings.Join(credentials, "\n")
 
 	var out strings.Builder
 	for len(text) > 0 {
