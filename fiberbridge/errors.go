@@ -109,7 +109,9 @@ func (b *Bridge) classify(c *fiber.Ctx, err error) *engine.Error {
 		// One text, whoever found out, so that no two cases can be told apart.
 		return errNotFound
 	case e != nil && httpStatus(e.Code) != fiber.StatusInternalServerError:
-		if e.Code == engine.CodeStoreUnavailable && e.Unwrap() != nil {
+		// What was cancelled is no news: its caller has left, and callers who do
+		// so by the thousand would fill the log.
+		if e.Code == engine.CodeStoreUnavailable && e.Unwrap() != nil && !errors.Is(err, context.Canceled) {
 			b.cfg.Logger.WarnContext(ctx, "store unavailable", slog.Any("error", err))
 		}
 		return e

@@ -1,6 +1,7 @@
 package fiberbridge
 
 import (
+	"encoding/base64"
 	"log/slog"
 	"runtime/debug"
 
@@ -46,8 +47,9 @@ func (b *Bridge) WebSocket(c *fiber.Ctx) error {
 		return b.refuse(c, fiber.StatusUpgradeRequired,
 			engine.NewError(engine.CodeInvalidRequest, "the WebSocket version must be 13"))
 	}
-	if len(header.Peek("Sec-Websocket-Key")) == 0 {
-		return b.fail(c, engine.NewError(engine.CodeInvalidRequest, "Sec-WebSocket-Key is missing"))
+	if why := invalidHandshake(header); why != "" {
+		c.Context().SetConnectionClose() // what follows may be a body that nobody reads
+		return b.fail(c, engine.NewError(engine.CodeInvalidRequest, why))
 	}
 	if !originsAllowed(headerValues(c, fiber.HeaderOrigin), c.Hostname(), b.cfg.WebSocket.Origins) {
 		return b.refuse(c, fiber.StatusForbidden,
@@ -71,6 +73,27 @@ func (b *Bridge) WebSocket(c *fiber.Ctx) error {
 	// is through, and with DisableKeepalive fasthttp would stop after it.
 	c.Context().HijackSetNoResponse(true)
 	return nil
+}
+
+// invalidHandshake says what is wrong with the key (RFC 6455, 4.2.1: 16 bytes in
+// base64, once), or with a body: one that is chunked would be taken for frames.
+func invalidHandshake(header *fasthttp.RequestHeader) string {
+	keys := header.PeekAll("Sec-Websocket-Key")
+	if len(keys) != 1 {
+		return "exactly one Sec-WebSocket-Key is needed"
+	}
+	key, err := base64.StdEncoding.DecodeString(string(keys[0]))
+	switch {
+	case err != nil || len(key) != 16:
+		return "Sec-WebSocket-Key is not 16 bytes in base64"
+	case len(header.Peek(fiber.HeaderTransferEncoding)) > 0:
+		return "a WebSocket handshake has no body"
+	}
+	// ContentLength answers 0 for every GET.
+	if length := header.Peek(fiber.HeaderContentLength); len(length) > 0 && string(length) != "0" {
+		return "a WebSocket handshake has no body"
+	}
+	return ""
 }
 
 // closeCode says how a refusal is told to a client that is connected.
