@@ -2,10 +2,12 @@ package conformance_test
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -178,7 +180,7 @@ func TestAttackSlowHeaders(t *testing.T) {
 		})
 		for i, conn := range conns {
 			status, err := bufio.NewReader(conn).ReadString('\n')
-			if nerr, ok := err.(net.Error); ok && nerr.Timeout() || err == nil && !strings.Contains(status, " 408 ") {
+			if errors.Is(err, os.ErrDeadlineExceeded) || err == nil && !strings.Contains(status, " 408 ") {
 				t.Errorf("connection %d: %q %v", i, status, err)
 				break
 			}
