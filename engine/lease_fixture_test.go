@@ -190,9 +190,9 @@ type node struct {
 	mu   sync.Mutex
 	cut  bool
 	slow time.Duration // of Release
-	// created and acquiring, if set, are called after a Create and before an
-	// Acquire, once.
-	created, acquiring func()
+	// created, acquiring and releasing, if set, are called after a Create, before
+	// an Acquire and before a Release, once.
+	created, acquiring, releasing func()
 }
 
 // once calls a hook and forgets it.
@@ -255,6 +255,7 @@ func (n *node) Renew(ctx context.Context, holder string, taskIDs []string, ttl t
 }
 
 func (n *node) Release(ctx context.Context, taskID, holder string, orphan bool) error {
+	n.once(&n.releasing)
 	if err := n.down(); err != nil {
 		return err
 	}

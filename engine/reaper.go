@@ -126,7 +126,10 @@ func (m *Emitter) park(ctx context.Context, task Task, _ uint64) error {
 		return nil
 	}
 	m.logger.InfoContext(ctx, "a task whose worker was lost waits for an answer", "taskId", task.ID, "taskType", task.Type)
-	return m.holds.leases.Release(ctx, task.ID, m.holds.holder+reaperSuffix, false)
+	if err := m.holds.leases.Release(ctx, task.ID, m.holds.holder+reaperSuffix, false); err != nil {
+		return err
+	}
+	return m.cancelMissed(ctx, task.ID)
 }
 
 // bury appends the terminal event of a task whose worker is lost: what somebody
@@ -159,4 +162,14 @@ func (m *Emitter) cancelParked(ctx context.Context, task Task) error {
 		return nil
 	}
 	return unlessSettled(m.seize(ctx, task.ID, m.bury))
+}
+
+// cancelMissed is cancelParked for a task whose lease was released just now:
+// whoever asked while it was held took the task for one that somebody works on.
+func (m *Emitter) cancelMissed(ctx context.Context, id string) error {
+	task, err := m.store.Get(ctx, id, Fresh)
+	if err != nil || !task.CancelRequested {
+		return unlessSettled(err)
+	}
+	return m.cancelParked(ctx, task)
 }

@@ -276,6 +276,48 @@ func TestCancelOfAParkedTask(t *testing.T) {
 	}, restartable)
 }
 
+// Cancellation is requested on another node while the lease of a task that is
+// being parked is still held: no run hears of it, and nobody may acquire yet.
+func TestCancelWhileParking(t *testing.T) {
+	for name, park := range map[string]func(f *fleet){
+		"the worker was lost": func(f *fleet) {
+			f.die(f.nodes[0])
+			time.Sleep(2 * leaseTTL)
+		},
+		"the node is shut down": func(f *fleet) {
+			ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+			defer cancel()
+			if err := f.nodes[0].Shutdown(ctx); err != nil {
+				f.Error(err)
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			newFleet(t, 3, func(f *fleet) {
+				task := f.nodes[0].create(t, "ask")
+				synctest.Wait()
+				asked := false
+				for i, n := range f.nodes {
+					n.way.mu.Lock()
+					n.way.releasing = func() {
+						_, err := f.nodes[2-i/2].Cancel(context.Background(), alice, task.ID, "enough")
+						if asked = true; err != nil {
+							t.Error(err)
+						}
+					}
+					n.way.mu.Unlock()
+				}
+				park(f)
+				synctest.Wait()
+				if !asked {
+					t.Error("nothing was parked")
+				}
+				f.wantLog(task, "STARTED", "PROGRESS", "SUSPENDED", "CANCELLED")
+			}, restartable)
+		})
+	}
+}
+
 func TestParkedTaskExpires(t *testing.T) {
 	var standard atomic.Pointer[engine.DefaultAction]
 	ask := func(ctx context.Context, run *engine.Run, _ struct{}) (string, error) {

@@ -247,6 +247,9 @@ func (r *Run) Abandon(ctx context.Context) (bool, error) {
 	if e := r.em.holds.leave(ctx, r.hold, r, how); err == nil {
 		err = e
 	}
+	if err == nil && how == clean {
+		err = r.em.cancelMissed(ctx, r.task.ID)
+	}
 	return true, err
 }
 
