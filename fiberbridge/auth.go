@@ -71,8 +71,8 @@ const redacted = "[redacted]"
 
 // withoutCredentials is a host's error text without what it repeats of the
 // request's credentials: token libraries like to quote what they could not read.
-// Any word that the Authorization header, a cookie or the query holds as well
-// is taken out, in full or in part.
+// Any word that the Authorization header, a cookie, another header that seems to
+// carry a credential, or the query holds as well is taken out, in full or in part.
 func withoutCredentials(c *fiber.Ctx, text string) string {
 	scheme, rest, _ := strings.Cut(c.Get(fiber.HeaderAuthorization), " ")
 	if rest == "" { // no scheme, a bare token
@@ -84,6 +84,11 @@ func withoutCredentials(c *fiber.Ctx, text string) string {
 	}
 	for _, value := range c.Context().QueryArgs().All() {
 		credentials = append(credentials, string(value))
+	}
+	for name, value := range c.Request().Header.All() {
+		if carriesCredential(string(name)) {
+			credentials = append(credentials, string(value))
+		}
 	}
 	given := strings.Join(credentials, "\n")
 
@@ -107,6 +112,14 @@ func withoutCredentials(c *fiber.Ctx, text string) string {
 		text = text[next:]
 	}
 	return out.String()
+}
+
+// carriesCredential goes by a header's name: X-Api-Key, X-Auth-Token, and the
+// one in which browsers' scripts bring a token to a WebSocket.
+func carriesCredential(header string) bool {
+	header = strings.ToLower(header)
+	return header == "sec-websocket-protocol" || header != "authorization" &&
+		slices.ContainsFunc([]string{"auth", "key", "secret", "token"}, func(part string) bool { return strings.Contains(header, part) })
 }
 
 // inToken reports whether r may be inside a word. Tokens hold more than these

@@ -1,6 +1,7 @@
 package fiberbridge
 
 import (
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -248,6 +249,31 @@ func TestWithoutCredentials(t *testing.T) {
 	} {
 		if got := redact(t, c.header, c.cookie, c.query, c.text); got != c.want {
 			t.Errorf("%q with %q %q %q became %q, want %q", c.text, c.header, c.cookie, c.query, got, c.want)
+		}
+	}
+}
+
+// Credentials come in other headers, too.
+func TestWithoutCredentialsOfOtherHeaders(t *testing.T) {
+	const text = "no such token: s3cr3t-t0ken"
+	for header, want := range map[string]string{
+		"X-Api-Key":              "no such token: [redacted]",
+		"x-service-token":        "no such token: [redacted]",
+		"Sec-WebSocket-Protocol": "no such token: [redacted]",
+		"Proxy-Authorization":    "no such token: [redacted]",
+		"User-Agent":             text,
+	} {
+		app := fiber.New(fiber.Config{DisableStartupMessage: true})
+		app.Get("/", func(c *fiber.Ctx) error { return c.SendString(withoutCredentials(c, text)) })
+		req := httptest.NewRequest(http.MethodGet, "/", nil)
+		req.Header.Set(header, "x1, s3cr3t-t0ken")
+		res, err := app.Test(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := io.ReadAll(res.Body)
+		if _ = res.Body.Close(); err != nil || string(got) != want {
+			t.Errorf("with %s: %q, %v, want %q", header, got, err, want)
 		}
 	}
 }
