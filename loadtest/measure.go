@@ -33,6 +33,9 @@ type meter struct {
 	mu     sync.Mutex
 	peaks  []proc.Usage // highest RSS and descriptors, by process
 	totals crowd.Latencies
+	// ending is that totals are complete: what comes is of tasks that end.
+	ending bool
+	ends   crowd.Latencies
 }
 
 // warm forgets the latencies so far: those of a beginning, when thousands of
@@ -42,6 +45,26 @@ func (m *meter) warm() {
 	defer m.mu.Unlock()
 	m.crowd.Interval()
 	m.totals = crowd.Latencies{}
+}
+
+// end closes what warm began: latencies from now on, while thousands of tasks
+// end at once, are a figure of their own.
+func (m *meter) end() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.totals.Merge(m.crowd.Interval())
+	m.ending = true
+}
+
+// gather adds what came since the last time. m.mu is held.
+func (m *meter) gather() *crowd.Latencies {
+	l := m.crowd.Interval()
+	if m.ending {
+		m.ends.Merge(l)
+	} else {
+		m.totals.Merge(l)
+	}
+	return l
 }
 
 // reading is one look at everything.
@@ -93,8 +116,11 @@ func (m *meter) run(ctx context.Context) {
 func (m *meter) stop() {
 	m.cancel()
 	<-m.stopped
-	m.totals.Merge(m.crowd.Interval())
+	m.gather()
 	m.latencies(&m.totals)
+	if h := m.ends.All(); h.Count() > 0 {
+		m.round.Figures = append(m.round.Figures, report.Figure{Name: "p99 of the last tenth, in which the tasks end", Value: millis(h, .99), Unit: "ms"})
+	}
 }
 
 func (m *meter) latencies(all *crowd.Latencies) {
@@ -143,8 +169,7 @@ func (m *meter) sample() {
 	m.last = now
 	seconds := now.at.Sub(was.at).Seconds()
 	m.mu.Lock()
-	latencies := m.crowd.Interval()
-	m.totals.Merge(latencies)
+	latencies := m.gather()
 	m.mu.Unlock()
 	h := latencies.Of(crowd.Steady)
 	var server, before proc.Usage

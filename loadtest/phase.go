@@ -160,6 +160,7 @@ func (p *phase) steady(ctx context.Context) {
 	from := p.meter.read(true)
 	stopProfile := p.stage.startProfile(ctx, p.servers[0], length*8/10)
 	pause(ctx, time.Until(p.end.Add(-length/10)))
+	p.meter.end()
 	p.meter.steady(from, p.meter.read(true))
 	stopProfile()
 }

@@ -116,11 +116,11 @@ func (c *Crowd) Add(specs []Spec, spread time.Duration) {
 	for i, l := range c.loops {
 		part := parts[i]
 		l.do(func() {
-			from := len(l.subs)
+			fresh := make([]*sub, 0, len(part))
 			for _, s := range part {
-				l.add(s)
+				fresh = append(fresh, l.add(s))
 			}
-			l.openFrom(from, spread)
+			l.open(fresh, spread)
 		})
 	}
 }
@@ -129,7 +129,7 @@ func (c *Crowd) Add(specs []Spec, spread time.Duration) {
 func (c *Crowd) Cut() { c.all(func(l *loop) { l.cut() }) }
 
 // Reopen connects all that were cut, with their cursors, evenly over spread.
-func (c *Crowd) Reopen(spread time.Duration) { c.all(func(l *loop) { l.openFrom(0, spread) }) }
+func (c *Crowd) Reopen(spread time.Duration) { c.all(func(l *loop) { l.reopen(spread) }) }
 
 // Churn cuts n connections, spread over the loops, which then come back by
 // themselves as after any cut.

@@ -285,3 +285,37 @@ func TestLatencies(t *testing.T) {
 		t.Errorf("%d in all", all.Count())
 	}
 }
+
+// Subscribers come and go while others read: whoever gets a place that was
+// somebody else's gets nothing that was meant for that one.
+func TestPlacesAreUsedAgain(t *testing.T) {
+	server, err := faulty.New(faulty.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer server.Close()
+	c, err := crowd.New(crowd.Options{Targets: []crowd.Target{target(server)}, Token: "load", Backoff: 5 * time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	const generations, each = 60, 10
+	for i := range generations {
+		task := crowd.NewTask(server.Create(events-2, size, time.Millisecond, 0), true)
+		var specs []crowd.Spec
+		for k := range each {
+			specs = append(specs, crowd.Spec{Task: task, Transport: crowd.Transport(k % 2)})
+		}
+		c.Add(specs, 0)
+		c.Churn(2)
+		c.Forget()
+		if i%4 == 0 {
+			time.Sleep(10 * time.Millisecond)
+		}
+	}
+	await(t, "all are through", func() bool { return c.Stats().Done == generations*each })
+	c.Finish()
+	if got := c.Counters(); got != (check.Counters{Events: generations * each * events}) {
+		t.Errorf("counted %+v: %v", got, c.Violations())
+	}
+}

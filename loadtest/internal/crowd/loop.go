@@ -27,7 +27,8 @@ type loop struct {
 	pending []func()
 	closed  bool
 
-	subs    []*sub
+	subs    []*sub // nil: a place that is free
+	free    []place
 	queue   []*sub // wait for a place among those that connect
 	opening int    // connects under way
 	dials   int
@@ -108,7 +109,9 @@ func (l *loop) run() {
 		}
 	}
 	for _, s := range l.subs {
-		s.drop()
+		if s != nil {
+			s.drop()
+		}
 	}
 	l.totals.publish(&l.stats)
 	l.mu.Lock()
@@ -136,27 +139,46 @@ func (l *loop) dispatch(e *unix.EpollEvent) {
 		return
 	}
 	// An event may speak of a socket that an earlier one of its batch closed.
-	if s := l.subs[e.Fd]; s.fd >= 0 && uint32(e.Pad) == s.gen { //nolint:gosec // as it was put in
+	if s := l.subs[e.Fd]; s != nil && s.fd >= 0 && uint32(e.Pad) == s.gen { //nolint:gosec // as it was put in
 		s.ready(e.Events)
 	}
 }
 
 func (l *loop) mono() int64 { return int64(time.Since(l.start)) }
 
-func (l *loop) add(spec Spec) {
-	s := &sub{loop: l, task: spec.Task, transport: spec.Transport, class: spec.Class, target: spec.Target, index: int32(len(l.subs)), fd: -1} //nolint:gosec // few
-	l.subs = append(l.subs, s)
+// place is one that was given back, with the generation it had got to: events
+// of its last connection may still be on their way.
+type place struct {
+	index int32
+	gen   uint32
 }
 
-// openFrom connects all from an index on that are not connected, not waiting
-// and not done.
-func (l *loop) openFrom(from int, spread time.Duration) {
+func (l *loop) add(spec Spec) *sub {
+	s := &sub{loop: l, task: spec.Task, transport: spec.Transport, class: spec.Class, target: spec.Target, fd: -1}
+	if n := len(l.free); n > 0 {
+		s.index, s.gen = l.free[n-1].index, l.free[n-1].gen
+		l.free = l.free[:n-1]
+		l.subs[s.index] = s
+		return s
+	}
+	s.index = int32(len(l.subs)) //nolint:gosec // few
+	l.subs = append(l.subs, s)
+	return s
+}
+
+// reopen connects all that were cut.
+func (l *loop) reopen(spread time.Duration) {
 	var idle []*sub
-	for _, s := range l.subs[from:] {
-		if s.state == away {
+	for _, s := range l.subs {
+		if s != nil && s.state == away {
 			idle = append(idle, s)
 		}
 	}
+	l.open(idle, spread)
+}
+
+// open connects those that are away, evenly over a time.
+func (l *loop) open(idle []*sub, spread time.Duration) {
 	for i, s := range idle {
 		if spread == 0 {
 			l.enqueue(s)
@@ -188,7 +210,7 @@ func (l *loop) connectMore() {
 func (l *loop) cut() {
 	l.queue = nil
 	for _, s := range l.subs {
-		if s.state != done {
+		if s != nil && s.state != done {
 			s.drop()
 			s.state = away
 		}
@@ -198,7 +220,7 @@ func (l *loop) cut() {
 func (l *loop) churn(n int) {
 	for try := 0; n > 0 && try < 4*len(l.subs); try++ {
 		s := l.subs[l.rand.IntN(len(l.subs))]
-		if s.state == streaming && !s.log.Terminal() {
+		if s != nil && s.state == streaming && !s.log.Terminal() {
 			s.drop()
 			s.comeBack(0)
 			n--
@@ -208,7 +230,7 @@ func (l *loop) churn(n int) {
 
 func (l *loop) release() {
 	for _, s := range l.subs {
-		if s.class != Steady && !s.released {
+		if s != nil && s.class != Steady && !s.released {
 			s.released = true
 			if s.fd >= 0 {
 				s.read()
@@ -217,20 +239,13 @@ func (l *loop) release() {
 	}
 }
 
+// forget empties the places of those who are done. The others keep theirs:
+// epoll knows them by it.
 func (l *loop) forget() {
-	kept := l.subs[:0]
-	for _, s := range l.subs {
-		if s.state == done && s.fd < 0 {
-			continue
-		}
-		kept = append(kept, s)
-	}
-	clear(l.subs[len(kept):])
-	l.subs = kept
-	for i, s := range kept {
-		if s.index != int32(i) { //nolint:gosec // few
-			s.index = int32(i) //nolint:gosec // few
-			_ = s.register(unix.EPOLL_CTL_MOD)
+	for i, s := range l.subs {
+		if s != nil && s.state == done && s.fd < 0 {
+			l.subs[i] = nil
+			l.free = append(l.free, place{s.index, s.gen})
 		}
 	}
 }
@@ -238,6 +253,9 @@ func (l *loop) forget() {
 func (l *loop) mark(marks map[*Task]uint64) {
 	l.marked, l.reached = 0, nil
 	for _, s := range l.subs {
+		if s == nil {
+			continue
+		}
 		s.mark = 0
 		if ordinal, ok := marks[s.task]; ok && s.log.Last() < ordinal {
 			s.mark = ordinal
@@ -248,7 +266,7 @@ func (l *loop) mark(marks map[*Task]uint64) {
 
 func (l *loop) finish() {
 	for _, s := range l.subs {
-		if s.state != done {
+		if s != nil && s.state != done {
 			before := l.counters.Lost
 			s.log.Finish(s.task.Head(), &l.counters)
 			if !s.log.Terminal() {

@@ -81,7 +81,7 @@ func (s *sub) connect() {
 	}
 	s.fd, s.state = fd, connecting
 	l.opening++
-	if err := s.register(unix.EPOLL_CTL_ADD); err != nil {
+	if err := s.register(); err != nil {
 		s.note("epoll_ctl: " + err.Error())
 		s.drop()
 		s.comeBack(100)
@@ -90,11 +90,8 @@ func (s *sub) connect() {
 	l.after(s, int64(doorTime), doorTimer)
 }
 
-func (s *sub) register(how int) error {
-	if s.fd < 0 {
-		return nil
-	}
-	return unix.EpollCtl(s.loop.epoll, how, s.fd, &unix.EpollEvent{
+func (s *sub) register() error {
+	return unix.EpollCtl(s.loop.epoll, unix.EPOLL_CTL_ADD, s.fd, &unix.EpollEvent{
 		Events: unix.EPOLLIN | unix.EPOLLOUT | unix.EPOLLRDHUP | unix.EPOLLET,
 		Fd:     s.index, Pad: int32(s.gen), //nolint:gosec // only compared
 	})
