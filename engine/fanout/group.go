@@ -59,11 +59,11 @@ func (l *loop) rest(g *group) {
 }
 
 // moved reports that the log has moved since it was looked at, and that the
-// loop will be told.
-func (g *group) moved() bool {
+// loop will be told; over, that its final entry is there.
+func (g *group) moved() (moved, over bool) {
 	g.log.mu.Lock()
 	defer g.log.mu.Unlock()
-	return g.told
+	return g.told, g.log.ring.over()
 }
 
 // pass visits some of the members; it puts the group back in the queue if
@@ -98,7 +98,8 @@ func (l *loop) pass(g *group) (visits int) {
 	g.passing, g.visited = false, 0
 	again := g.again
 	g.again = false
-	if again || g.moved() {
+	// A rest gathers what comes next; behind the final entry nothing does.
+	if moved, over := g.moved(); (again || moved) && !over {
 		l.rest(g)
 	}
 	if again {

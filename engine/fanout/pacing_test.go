@@ -109,3 +109,24 @@ func TestLongPassTakesInWhatComes(t *testing.T) {
 		}
 	})
 }
+
+// TestTheEndDoesNotRest: the final entry often comes right behind the one
+// before it; a rest would gather nothing.
+func TestTheEndDoesNotRest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		src := newSource()
+		h := mustHub(t, Config{Loops: 1, MaxFlushInterval: time.Second}, src)
+		defer closeHub(t, h)
+		pipes := laborious(h, 20)
+		began := time.Now()
+		src.append("k", 1, 10, false)
+		time.Sleep(10 * time.Millisecond) // half of a pass
+		src.append("k", 1, 10, true)
+		for entries(pipes[0].text()) < 2 || entries(pipes[19].text()) < 2 {
+			time.Sleep(50 * time.Microsecond)
+		}
+		if took := time.Since(began); took > 41*time.Millisecond {
+			t.Errorf("two passes of 20ms took %v", took)
+		}
+	})
+}
