@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"time"
 )
 
 // declared lists files as far as the client told about them.
@@ -103,8 +104,14 @@ func fileError(i int, err error) error {
 	return Errorf(CodeInternal, "could not store %s", attachmentField(i)).WithCause(err)
 }
 
-// dropFiles deletes attachments of a task that did not come to be.
+// dropTimeout bounds the deletion of what was stored in vain.
+const dropTimeout = 5 * time.Second
+
+// dropFiles deletes attachments of a task that did not come to be, also if that
+// is because ctx has ended.
 func (e *Engine) dropFiles(ctx context.Context, attachments []Attachment) {
+	ctx, done := context.WithTimeout(context.WithoutCancel(ctx), dropTimeout)
+	defer done()
 	for _, a := range attachments {
 		if err := e.cfg.Attachments.Delete(ctx, a); err != nil {
 			e.cfg.Logger.WarnContext(ctx, "an attachment of a refused request was not deleted",

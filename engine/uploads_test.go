@@ -2,11 +2,14 @@ package engine_test
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/taskbridge/taskbridge-fiber/engine"
@@ -137,4 +140,51 @@ func TestOpenAttachment(t *testing.T) {
 	if wantCode(t, err, engine.CodeInternal); !errors.Is(err, fs.ErrNotExist) {
 		t.Error(err)
 	}
+}
+
+// remoteFiles is an AttachmentStore that heeds its contexts, and hangs at its
+// second Put.
+type remoteFiles struct{ kept, puts int }
+
+func (f *remoteFiles) Put(ctx context.Context, name, contentType string, r io.Reader) (engine.Attachment, error) {
+	if f.puts++; f.puts == 2 {
+		<-ctx.Done()
+		return engine.Attachment{}, ctx.Err()
+	}
+	content, err := io.ReadAll(r)
+	if err != nil {
+		return engine.Attachment{}, err
+	}
+	f.kept++
+	digest := sha256.Sum256(content)
+	return engine.Attachment{
+		Name: name, ContentType: contentType, Size: int64(len(content)), SHA256: hex.EncodeToString(digest[:]), Ref: "r",
+	}, nil
+}
+
+func (f *remoteFiles) Open(context.Context, engine.Attachment) (io.ReadCloser, error) {
+	return nil, fs.ErrNotExist
+}
+
+func (f *remoteFiles) Delete(ctx context.Context, _ engine.Attachment) error {
+	if ctx.Err() == nil {
+		f.kept--
+	}
+	return ctx.Err()
+}
+
+// What was stored before the time was up is deleted all the same.
+func TestUploadThatTakesTooLongLeavesNoFile(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		files := &remoteFiles{}
+		w := newWorld(t, func(c *engine.Config, _ *memstore.Config) { c.Attachments = files })
+		r := request("r")
+		r.Files = []engine.File{file("a", "t/t", "content"), file("b", "t/t", "more")}
+		if _, err := w.Create(context.Background(), alice, r); err == nil {
+			t.Error("it was accepted")
+		}
+		if files.kept != 0 || files.puts != 2 {
+			t.Errorf("%d files of %d are left", files.kept, files.puts)
+		}
+	})
 }
