@@ -187,8 +187,14 @@ func (e *Engine) deduplicate(existing Task, fingerprint string) (CreateResult, e
 	return CreateResult{Task: existing, Deduplicated: true}, nil
 }
 
+// failTimeout bounds what failSubmission does: it may be that the time for
+// handing over is what ran out.
+const failTimeout = 5 * time.Second
+
 // failSubmission ends a task that no executor took, so that nobody waits for it.
 func (e *Engine) failSubmission(ctx context.Context, task Task, cause error) {
+	ctx, done := context.WithTimeout(context.WithoutCancel(ctx), failTimeout)
+	defer done()
 	t, payload, err := e.cfg.Limits.encodePayload(Failed{
 		Code: string(CodeTaskSubmission), Message: "the task could not be handed over", Retryable: true,
 	})

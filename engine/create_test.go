@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/taskbridge/taskbridge-fiber/engine"
@@ -363,6 +364,25 @@ func TestCreateSubmitFails(t *testing.T) {
 	if err != nil || !res.Deduplicated || res.Task.Status != engine.StatusFailed {
 		t.Errorf("repeat: %+v, %v", res, err)
 	}
+}
+
+// An executor that takes all the time there is for handing over leaves no task
+// behind that nobody ends.
+func TestCreateSubmitTakesAllTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx := context.Background()
+		w := newWorld(t)
+		w.exec.onSubmit = func(ctx context.Context, _ engine.Task) error { <-ctx.Done(); return ctx.Err() }
+		w.store.set(func() { w.store.onAppend = func(ctx context.Context, _ engine.Append) error { return ctx.Err() } })
+		_, err := w.Create(ctx, alice, request("r"))
+		wantCode(t, err, engine.CodeTaskSubmission)
+		if task, err := w.store.Lookup(ctx, "alice", "r"); err != nil || task.Status != engine.StatusFailed {
+			t.Errorf("%+v, %v", task, err)
+		}
+		if err := w.Shutdown(ctx); err != nil {
+			t.Error(err)
+		}
+	})
 }
 
 // A client that goes away while its task is stored does not lose it.

@@ -155,5 +155,5 @@ func (h *handOffs) resume(ctx context.Context, task Task, s Suspension) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(h.resumable, cancel)()
-	return h.resumer.Resume(ctx, task, s, *s.Answer)
+	return recovered("resuming a task", func() error { return h.resumer.Resume(ctx, task, s, *s.Answer) })
 }

@@ -194,6 +194,22 @@ func TestResumeFails(t *testing.T) {
 	})
 }
 
+// An executor's panic is its failure, not the end of the process.
+func TestResumePanics(t *testing.T) {
+	withActs(t, func(t *testing.T, w *actWorld) {
+		w.x.set(func(context.Context) error { panic("no such workflow") })
+		task := w.suspendElsewhere(t, question("s"))
+		res, err := w.act(task.ID, "s", "c", "yes", "")
+		wantStatus(t, res, err, engine.ActionStatusAccepted)
+		time.Sleep(time.Minute)
+		w.x.set(nil)
+		time.Sleep(time.Minute)
+		if s, err := w.acts.Suspension(context.Background(), task.ID, "s"); err != nil || !s.HandedOver {
+			t.Errorf("%+v, %v", s, err)
+		}
+	})
+}
+
 func TestReconcileNow(t *testing.T) {
 	withActs(t, func(t *testing.T, w *actWorld) {
 		ctx := context.Background()

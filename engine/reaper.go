@@ -3,6 +3,7 @@ package engine
 import (
 	"cmp"
 	"context"
+	"errors"
 	"math/rand/v2"
 	"strconv"
 )
@@ -109,7 +110,12 @@ func (m *Emitter) restart(ctx context.Context, task Task, takeovers int) {
 	if m.restarter == nil || m.drained.Err() != nil {
 		return
 	}
-	if err := m.restarter.Restart(ctx, task); err != nil {
+	err := recovered("restarting a task", func() error { return m.restarter.Restart(ctx, task) })
+	switch {
+	case errors.Is(err, errPanicked):
+		m.logger.ErrorContext(ctx, "a task whose worker was lost could not be run again", "taskId", task.ID, "error", err)
+		return
+	case err != nil:
 		m.logger.DebugContext(ctx, "a task whose worker was lost is left to other nodes", "taskId", task.ID, "error", err)
 		return
 	}
