@@ -28,8 +28,6 @@ const (
 	envLeaseTask   = "RUEIDISSTORE_LEASE_TASK"
 )
 
-const processTTL = 1500 * time.Millisecond
-
 // Before TestMain, which would start a server.
 func init() {
 	if os.Getenv(envLeaseTask) == "" {
@@ -81,12 +79,6 @@ func leaseWorker(taskID string) error {
 		}
 		time.Sleep(20 * time.Millisecond)
 	}
-}
-
-func leaseEngine(store engine.Store, logger *slog.Logger) (*engine.Engine, error) {
-	return engine.New(engine.Config{
-		Store: store, Ownership: engine.OwnerOnly(), Lease: engine.LeaseConfig{TTL: processTTL}, Logger: logger,
-	})
 }
 
 // leaseProcess is a worker in a process of its own.
