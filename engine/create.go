@@ -59,11 +59,17 @@ const handOverTimeout = 15 * time.Second
 // leaves a task behind: it is FAILED and its log says so.
 //
 // Once it begins to store the task, Create goes on even if ctx ends.
-func (e *Engine) Create(ctx context.Context, auth AuthContext, req CreateRequest) (CreateResult, error) {
+func (e *Engine) Create(ctx context.Context, auth AuthContext, req CreateRequest) (res CreateResult, err error) {
+	defer func() {
+		// Late in a drain the store is closed; that is no fault of it.
+		if e.drained.Err() != nil && CodeOf(err) == CodeStoreUnavailable {
+			err = NewError(CodeServerDraining, "the server is shutting down").WithCause(err)
+		}
+	}()
 	if err := e.admitCaller(ctx, &auth); err != nil {
 		return CreateResult{}, err
 	}
-	req, err := e.prepare(ctx, auth, req)
+	req, err = e.prepare(ctx, auth, req)
 	if err != nil {
 		return CreateResult{}, err
 	}

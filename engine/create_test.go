@@ -519,3 +519,15 @@ func TestShutdownWaitsForCreates(t *testing.T) {
 		t.Errorf("create: %v, %d submitted", err, len(w.exec.submitted))
 	}
 }
+
+// Late in a drain the store is closed already: that is no fault of it.
+func TestCreateAfterShutdown(t *testing.T) {
+	ctx := context.Background()
+	w := newWorld(t)
+	if err := w.Shutdown(ctx); err != nil {
+		t.Fatal(err)
+	}
+	_ = w.store.Close()
+	_, err := w.Create(ctx, alice, request("r"))
+	wantCode(t, err, engine.CodeServerDraining)
+}

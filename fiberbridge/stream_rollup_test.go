@@ -117,7 +117,8 @@ func TestStreamSlowReaderCatchesUp(t *testing.T) {
 			if merged == "" || events > tokens/2 {
 				t.Fatalf("%d events, the first merged one %q", events, merged)
 			}
-			if n := <-all; n != tokens+1 {
+			// Under the race detector nobody here keeps up for sure.
+			if n := <-all; n != tokens+1 && !raceEnabled {
 				t.Errorf("who keeps up got %d events of %d", n, tokens+1)
 			}
 

@@ -223,6 +223,10 @@ func TestPagingTakesTurnsBetweenKeys(t *testing.T) {
 			first.out.Follow(key, src.log(key).last(), nil)
 		}
 		synctest.Wait()
+		// However the goroutines are scheduled, all are followed before any page comes.
+		src.mu.Lock()
+		src.lag = func() time.Duration { return time.Millisecond }
+		src.mu.Unlock()
 		for i := range 4 {
 			p.out.Follow(fmt.Sprint("k", i), ID{}, opening(fmt.Sprint("k", i), ID{}))
 		}

@@ -1,0 +1,5 @@
+//go:build race
+
+package fiberbridge
+
+const raceEnabled = true
