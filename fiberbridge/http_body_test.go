@@ -67,6 +67,10 @@ func TestRefusedBodyIsRead(t *testing.T) {
 		if r.status != 400 {
 			t.Fatal(r)
 		}
+		// Neither with a length nor with chunks.
+		if r := upload(t, client, base, io.MultiReader(strings.NewReader(strings.Repeat("x", 3<<20))), "text/plain"); r.status != 400 {
+			t.Fatal(r)
+		}
 		body, contentType := form(t, "clientRequestId", "r", "@attachment", "a|text/plain|"+strings.Repeat("x", 3<<20))
 		if r := upload(t, client, base, body, contentType); r.status != 400 || !strings.Contains(r.body, "taskType") {
 			t.Fatal(r)

@@ -85,8 +85,11 @@ func settleBody(c *fiber.Ctx) {
 	if !c.Request().IsBodyStream() || brokenOff(c) {
 		return
 	}
-	// A client that is still sending would not get to read the answer.
-	if n := int64(c.Request().Header.ContentLength()); n < 0 || n > bodyLimit(c) || !skipBody(c, n) {
+	// A client that is still sending when the connection is closed gets a reset
+	// and may never read the answer, so what a refused body is usually over the
+	// limit by is waited for too.
+	most, n := 2*bodyLimit(c), int64(c.Request().Header.ContentLength())
+	if n > most || !skipBody(c, most) {
 		c.Context().SetConnectionClose()
 	}
 }
