@@ -356,7 +356,8 @@ func TestActsLiveAsLongAsTheirTask(t *testing.T) {
 	ended, failed, erased := b.create(), b.create(), b.create()
 	for _, task := range []engine.Task{ended, failed, erased} {
 		b.append(task.ID, suspension("s", time.Now().Add(200*time.Millisecond)))
-		if got, want := ttl(b.keys.acts(task.ID)), ttl(b.keys.task(task.ID)); got < want-time.Minute || got > want {
+		// The record is asked second: it may have a little less left by then.
+		if got, want := ttl(b.keys.acts(task.ID)), ttl(b.keys.task(task.ID)); got < want-time.Minute || got > want+time.Minute {
 			t.Errorf("the acts live for %v, the record for %v", got, want)
 		}
 	}
