@@ -11,7 +11,10 @@ if #gone > 0 then
   redis.call('HDEL', KEYS[1], unpack(gone))
   redis.call('ZREM', KEYS[2], unpack(gone))
 end
-if redis.call('HEXISTS', KEYS[1], ARGV[1]) == 0 and redis.call('ZCOUNT', KEYS[2], now, '+inf') >= tonumber(ARGV[4]) then
+-- Times are whole ms, rounded down: what lapses within this one may be over, and
+-- does not count.
+local after = string.format('(%.0f', now)
+if redis.call('HEXISTS', KEYS[1], ARGV[1]) == 0 and redis.call('ZCOUNT', KEYS[2], after, '+inf') >= tonumber(ARGV[4]) then
   return 0
 end
 redis.call('HSET', KEYS[1], ARGV[1], ARGV[2], '', t[1] .. '.' .. t[2])
