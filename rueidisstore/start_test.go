@@ -71,7 +71,7 @@ func TestStartRefused(t *testing.T) {
 		wantRefused(t, cfg, "schema version", `"2"`, cfg.Prefix)
 	})
 	t.Run("out of memory", func(t *testing.T) {
-		wantRefused(t, at(redistest.Server(t, redistest.MaxMemory("1mb", "noeviction"))), "OOM")
+		wantRefused(t, at(redistest.Server(t, redistest.MaxMemory("1", "noeviction"))), "OOM")
 	})
 	t.Run("no WAITAOF", func(t *testing.T) {
 		cfg := at(redistest.Server(t))

@@ -172,7 +172,7 @@ func TestTailVanishedLog(t *testing.T) {
 // Without tracking everything works, by polling, and is said once.
 func TestTailWithoutTracking(t *testing.T) {
 	t.Parallel()
-	server := redistest.Server(t, redistest.User("poor", "on >secret ~* &* +@all -client|tracking"))
+	server := redistest.Server(t, redistest.User("poor", "on >secret ~* &* +@all -client +client|setname"))
 	var log logged
 	b := openAt(t, server, func(c *Config) {
 		c.Redis.Username, c.Redis.Password = "poor", "secret"

@@ -59,7 +59,7 @@ func TestWaitForDisk(t *testing.T) {
 		t.Fatal(err)
 	}
 	if v, err := parseVersion(info["redis_version"]); err != nil || v.less(oldestFsync) {
-		t.Skipf("Redis %s has no WAITAOF; .ci/newer-redis runs this test", info["redis_version"])
+		t.Skipf("Redis %s has no WAITAOF; .ci/other-redis runs this test", info["redis_version"])
 	}
 	primary := w.Primary()
 	b := openAt(t, primary, func(c *Config) {

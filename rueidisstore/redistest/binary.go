@@ -1,8 +1,11 @@
 package redistest
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
+	"regexp"
+	"strconv"
 	"sync"
 	"testing"
 )
@@ -35,4 +38,33 @@ var findBinary = sync.OnceValues(func() (string, error) {
 		return "", err
 	}
 	return exec.LookPath(name)
+})
+
+// major is the first number of the server's version: 6 and 7 differ in what a
+// configuration file may say.
+func major(t testing.TB) int {
+	t.Helper()
+	n, err := findMajor()
+	if err != nil {
+		t.Fatalf("redistest: the server's version: %v", err)
+	}
+	return n
+}
+
+var versionText = regexp.MustCompile(`\bv=(\d+)\.`)
+
+var findMajor = sync.OnceValues(func() (int, error) {
+	path, err := findBinary()
+	if err != nil {
+		return 0, err
+	}
+	out, err := exec.Command(path, "--version").Output()
+	if err != nil {
+		return 0, err
+	}
+	m := versionText.FindSubmatch(out)
+	if m == nil {
+		return 0, fmt.Errorf("%s --version says %q", path, out)
+	}
+	return strconv.Atoi(string(m[1]))
 })

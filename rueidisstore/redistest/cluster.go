@@ -11,6 +11,9 @@ import (
 // slots is how many hash slots a Cluster has.
 const slots = 16384
 
+// oldBusOffset is where Redis before 7.0 has the Cluster's bus.
+const oldBusOffset = 10_000
+
 // Nodes is a Cluster of primaries.
 type Nodes struct {
 	t   testing.TB
@@ -34,7 +37,11 @@ func Cluster(t testing.TB, opts ...Option) *Nodes {
 	for n, node := range c.all {
 		node.Must("CLUSTER", "SET-CONFIG-EPOCH", strconv.Itoa(n+1))
 		from, to := n*slots/primaries, (n+1)*slots/primaries-1
-		node.Must("CLUSTER", "ADDSLOTSRANGE", strconv.Itoa(from), strconv.Itoa(to))
+		add := []string{"CLUSTER", "ADDSLOTS"} // 7.0 has ADDSLOTSRANGE
+		for slot := from; slot <= to; slot++ {
+			add = append(add, strconv.Itoa(slot))
+		}
+		node.Must(add...)
 	}
 	for _, node := range c.all[1:] {
 		c.meet(node)
@@ -46,10 +53,14 @@ func Cluster(t testing.TB, opts ...Option) *Nodes {
 
 func (c *Nodes) node(name string, opts []Option) *Instance {
 	c.t.Helper()
+	bus := ""
+	if major(c.t) >= 7 { // before, it was always at port + 10000
+		bus = "cluster-port " + strconv.Itoa(freePort(c.t))
+	}
 	return start(c.t, name, func(int) []string {
 		return []string{
 			"cluster-enabled yes",
-			"cluster-port " + strconv.Itoa(freePort(c.t)),
+			bus,
 			"cluster-node-timeout 3000",
 			// Clients must not see the nodes before they know each other.
 			"cluster-require-full-coverage yes",
@@ -63,7 +74,11 @@ func (c *Nodes) node(name string, opts []Option) *Instance {
 
 func (c *Nodes) meet(node *Instance) {
 	c.t.Helper()
-	c.all[0].Must("CLUSTER", "MEET", "127.0.0.1", strconv.Itoa(node.Port()), configLine(node, "cluster-port"))
+	bus := strconv.Itoa(node.Port() + oldBusOffset)
+	if major(c.t) >= 7 {
+		bus = configLine(node, "cluster-port")
+	}
+	c.all[0].Must("CLUSTER", "MEET", "127.0.0.1", strconv.Itoa(node.Port()), bus)
 }
 
 func configLine(i *Instance, name string) string {

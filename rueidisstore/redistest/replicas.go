@@ -48,7 +48,7 @@ func (c *Nodes) awaitInStep(primary, replica *Instance) {
 func (c *Nodes) DetachReplica(n int) {
 	c.t.Helper()
 	replica := c.replicas[n]
-	replica.Must("CONFIG", "SET", "masteruser", "nobody", "masterauth", "wrong")
+	replica.configure("masteruser", "nobody", "masterauth", "wrong")
 	c.all[n].Must("CLIENT", "KILL", "TYPE", "replica")
 	replica.await("the link is down", func() (bool, error) {
 		info, err := replica.Info("replication")
@@ -68,7 +68,7 @@ func (c *Nodes) KillPrimary(n int) {
 	})
 	c.all[n], c.replicas[n] = heir, c.all[n]
 	c.ids[n] = text(heir.Must("CLUSTER", "MYID"))
-	heir.Must("CONFIG", "SET", "masteruser", adminName, "masterauth", adminPassword)
+	heir.configure("masteruser", adminName, "masterauth", adminPassword)
 	c.AwaitOK()
 }
 

@@ -197,7 +197,7 @@ func (w *Watch) DetachReplica() {
 	w.t.Helper()
 	primary := w.Primary()
 	replica := w.other(primary)
-	replica.Must("CONFIG", "SET", "masteruser", "nobody", "masterauth", "wrong")
+	replica.configure("masteruser", "nobody", "masterauth", "wrong")
 	primary.Must("CLIENT", "KILL", "TYPE", "replica")
 	replica.await("the link is down", func() (bool, error) {
 		info, err := replica.Info("replication")
@@ -208,6 +208,7 @@ func (w *Watch) DetachReplica() {
 // AttachReplica undoes DetachReplica, on both servers that run.
 func (w *Watch) AttachReplica() {
 	for _, s := range w.servers {
-		_, _ = s.Do("CONFIG", "SET", "masteruser", adminName, "masterauth", adminPassword) // one may be down
+		_, _ = s.Do("CONFIG", "SET", "masteruser", adminName) // one may be down
+		_, _ = s.Do("CONFIG", "SET", "masterauth", adminPassword)
 	}
 }

@@ -211,6 +211,14 @@ func (i *Instance) Must(args ...string) any {
 	return reply
 }
 
+// configure changes settings one by one: several at once came with 7.0.
+func (i *Instance) configure(pairs ...string) {
+	i.t.Helper()
+	for pair := range slices.Chunk(pairs, 2) {
+		i.Must("CONFIG", "SET", pair[0], pair[1])
+	}
+}
+
 // Info is a section of INFO, field by field.
 func (i *Instance) Info(section string) (map[string]string, error) {
 	reply, err := i.Do("INFO", section)
