@@ -83,7 +83,9 @@ func (e *Engine) Act(ctx context.Context, auth AuthContext, req ActionRequest) (
 		return ActionResult{}, errUnknownSuspension
 	}
 	s, err := e.emitter.actions.Suspension(ctx, task.ID, req.SuspendID)
-	if err != nil {
+	// What a task that is over knew of its suspensions may be gone before its
+	// record is: the store tells that from a suspension that never was.
+	if err != nil && (CodeOf(err) != CodeTaskNotFound || !task.Status.Terminal()) {
 		return ActionResult{}, suspensionError(err)
 	}
 	unfit, err := e.validateAction(ctx, task, s, req)

@@ -119,7 +119,9 @@ type Verdict int
 
 // The verdicts.
 const (
-	// VerdictUnknown: the task has no such suspension.
+	// VerdictUnknown: the task has no such suspension. Once a task is over and
+	// all that was known of its suspensions is gone, each of them is
+	// VerdictResolved.
 	VerdictUnknown Verdict = iota
 	// VerdictNotAllowed: the suspension does not allow this type of action.
 	VerdictNotAllowed

@@ -494,3 +494,33 @@ func TestActionValidator(t *testing.T) {
 		t.Errorf("%d calls", calls)
 	}
 }
+
+// What was known of the suspensions of a task that is over may be gone before its
+// record.
+func TestActAfterTheSuspensionsAreForgotten(t *testing.T) {
+	forget := func(_ *engine.Config, m *memstore.Config) { m.Actions.TTL = time.Hour }
+	inBubble(t, func(t *testing.T, w *world) {
+		ctx := context.Background()
+		task, never := w.task(t), w.task(t)
+		run := w.open(t, task)
+		a := ask(ctx, run, question("s"))
+		synctest.Wait()
+		res, err := w.act(task.ID, "s", "c", "yes", "")
+		wantStatus(t, res, err, engine.ActionStatusAccepted)
+		a.wait()
+		if err := run.Emit(ctx, engine.Completed{Result: []byte(`1`)}); err != nil {
+			t.Fatal(err)
+		}
+		run.Close(ctx)
+		w.emit(t, never, engine.Started{}, engine.Completed{Result: []byte(`1`)})
+		res, err = w.act(task.ID, "s", "c", "yes", "")
+		wantStatus(t, res, err, engine.ActionStatusDeduplicated)
+		_, err = w.act(task.ID, "t", "c", "yes", "")
+		wantCode(t, err, engine.CodeTaskNotFound)
+		time.Sleep(90 * time.Minute)
+		res, err = w.act(task.ID, "s", "c", "yes", "")
+		wantStatus(t, res, err, engine.ActionStatusResolved)
+		_, err = w.act(never.ID, "s", "c", "yes", "")
+		wantCode(t, err, engine.CodeTaskNotFound)
+	}, forget)
+}

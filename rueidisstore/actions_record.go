@@ -21,6 +21,7 @@ import (
 //	a:<suspendId>  allowed actions, a JSON array
 //	d:<suspendId>  default action; absent if there is none
 //	y:<suspendId>  the answer; absent until there is one
+//	w:<suspendId>  ordinal:waited:last, see actions_look.lua; absent if nobody had to wait
 //
 // For each that was resolved, by the number that counts them, which is the field
 // acts of the record:
@@ -28,7 +29,8 @@ import (
 //	q:<number>            length of the suspendId, ":", suspendId, clientActionId
 //	r:<clientActionId>    number, ":", fingerprint: the receipt
 //
-// oldest is the first number that may still be there. In m, when is the time (ms)
+// oldest is the first number that was not looked at for pruning, passed those before it that
+// were answered and not handed over by then. In m, when is the time (ms)
 // that it expires, 0 for never, and that it was answered, once it was; again is
 // when to offer what is due to the next who asks (ms); by is x if an expiry
 // resolved it. What is over with its task is not noted: the record says so.

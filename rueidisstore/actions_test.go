@@ -337,8 +337,101 @@ func TestResolvedArePruned(t *testing.T) {
 			b.wantVerdict("a repeat for "+id, answer(task.ID, id, "c:"+id), engine.VerdictUnknown)
 		}
 	}
-	if fields := b.int("HLEN", b.keys.acts(task.ID)); fields > 5*6+1 {
+	if fields := b.int("HLEN", b.keys.acts(task.ID)); fields > 5*6+2 {
 		t.Errorf("%d fields are left", fields)
+	}
+}
+
+// What was passed over while nobody had its answer goes once somebody has.
+func TestPassedOverArePruned(t *testing.T) {
+	cfg := testConfig(t)
+	cfg.Actions.MaxResolved = 2
+	b := open(t, cfg)
+	task := b.create()
+	resolve := func(id string) {
+		t.Helper()
+		b.append(task.ID, suspension(id, time.Time{}))
+		b.wantVerdict(id, answer(task.ID, id, "c:"+id), engine.VerdictAccepted)
+	}
+	known := func(id string) bool {
+		t.Helper()
+		_, err := b.Suspension(t.Context(), task.ID, id)
+		if code := engine.CodeOf(err); code != "" && code != engine.CodeTaskNotFound {
+			t.Fatal(err)
+		}
+		return err == nil
+	}
+	hand := func(id string) {
+		t.Helper()
+		if err := b.HandedOver(t.Context(), task.ID, id, 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const n = 12
+	for i := range n { // nobody takes any of them
+		resolve(fmt.Sprint("s", i))
+	}
+	for i := range n {
+		if !known(fmt.Sprint("s", i)) {
+			t.Errorf("s%d was forgotten before anybody had its answer", i)
+		}
+	}
+	for _, i := range []int{7, 0, 4} {
+		hand(fmt.Sprint("s", i))
+	}
+	resolve("x")
+	for i := range n {
+		if gone := i == 7 || i == 0 || i == 4; known(fmt.Sprint("s", i)) == gone {
+			t.Errorf("s%d is known: %v", i, !gone)
+		}
+	}
+	// An id that is used again: the earlier one goes, the new one stays.
+	hand("s5")
+	b.append(task.ID, suspension("s5", time.Time{}))
+	for i := range n {
+		hand(fmt.Sprint("s", i))
+	}
+	hand("x")
+	resolve("y")
+	resolve("z")
+	hand("y")
+	hand("z")
+	resolve("last")
+	for id, want := range map[string]bool{"s5": true, "z": true, "last": true, "y": false, "x": false, "s1": false, "s11": false} {
+		if known(id) != want {
+			t.Errorf("%s is known: %v", id, !want)
+		}
+	}
+	b.wantVerdict("the one of the used id", answer(task.ID, "s5", "again"), engine.VerdictAccepted)
+	if passed, err := b.do("HGET", b.keys.acts(task.ID), "passed").ToString(); err != nil || passed != "" {
+		t.Errorf("passed is %q, %v", passed, err)
+	}
+	fields, err := b.do("HKEYS", b.keys.acts(task.ID)).AsStrSlice()
+	if err != nil || len(fields) > 2*6+2 { // of last and s5; oldest and passed
+		t.Errorf("left are %v, %v", fields, err)
+	}
+}
+
+// The acts of a task that is over may go before its record: every suspension is
+// over with it then.
+func TestActsExpireBeforeTheRecord(t *testing.T) {
+	cfg := testConfig(t)
+	cfg.Actions.TTL = 300 * time.Millisecond
+	b := open(t, cfg)
+	task, never := b.create(), b.create()
+	b.append(task.ID, suspension("s", time.Time{}))
+	b.wantVerdict("an answer", answer(task.ID, "s", "c"), engine.VerdictAccepted)
+	// Without its acts, an open task is no task that is over.
+	b.wantVerdict("of an open task", answer(task.ID, "t", "c"), engine.VerdictUnknown)
+	b.append(task.ID, completed())
+	b.append(never.ID, completed())
+	eventually(t, "the acts expire", func() bool { return b.int("EXISTS", b.keys.acts(task.ID)) == 0 })
+	for _, id := range []string{"s", "t"} {
+		b.wantVerdict("after their time", answer(task.ID, id, "c"), engine.VerdictResolved)
+	}
+	b.wantVerdict("of a task that never suspended", answer(never.ID, "s", "c"), engine.VerdictUnknown)
+	if b.int("EXISTS", b.keys.acts(task.ID)) != 0 {
+		t.Error("an answer brought the acts back")
 	}
 }
 

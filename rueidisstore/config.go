@@ -89,8 +89,10 @@ type ActionConfig struct {
 	// A repeat of a forgotten answer is told that there is no such suspension. An
 	// answer that the executor does not have yet is kept. Defaults to 256.
 	MaxResolved int
-	// TTL is how long they are kept after the task's terminal event. Defaults to
-	// StreamTTL + RecordTTL, as long as the record is kept, and is no longer.
+	// TTL is how long they are kept after the task's terminal event. After it,
+	// any answer to the task is told that it is over, also one that was accepted,
+	// and one to a suspension that the task never had. Defaults to StreamTTL +
+	// RecordTTL, as long as the record is kept, and is no longer.
 	TTL time.Duration
 }
 

@@ -11,12 +11,15 @@
 --   append.lua gives below 0.
 local given, ARGV = ARGV, {unpack(ARGV, 12)}
 local task, acts, name, caid = KEYS[1], KEYS[5], given[2], given[5]
-local r = redis.call('HMGET', task, 'id', 'status', 's:' .. name)
+local r = redis.call('HMGET', task, 'id', 'status', 's:' .. name, 'acts')
 if r[1] ~= given[1] then
   return -10
 end
 local m = redis.call('HGET', acts, 'm:' .. name)
 if not m then
+  if r[4] and (r[2] == 'COMPLETED' or r[2] == 'FAILED' or r[2] == 'CANCELLED') and redis.call('EXISTS', acts) == 0 then
+    return 4 -- what the task had is gone before its record
+  end
   return r[3] and -11 or 0
 end
 if given[4] ~= '' then

@@ -140,9 +140,18 @@ func TestActionsAge(t *testing.T) {
 		if v := b.answer(id, "s", "c"); v != engine.VerdictDeduplicated {
 			t.Errorf("%d", v)
 		}
-		time.Sleep(15 * time.Minute)
-		if v := b.answer(id, "s", "c"); v != engine.VerdictUnknown {
-			t.Errorf("%d", v)
+		never := b.create().ID
+		b.finish(never)
+		time.Sleep(35 * time.Minute)
+		// Nothing is known of suspensions any more, but that the task is over is.
+		for range 2 {
+			if v := b.answer(id, "s", "c"); v != engine.VerdictResolved {
+				t.Errorf("%d", v)
+			}
+			time.Sleep(time.Minute)
+		}
+		if v := b.answer(never, "s", "c"); v != engine.VerdictUnknown {
+			t.Errorf("a task that never suspended: %d", v)
 		}
 		time.Sleep(3 * time.Hour)
 		b.wantEmpty()

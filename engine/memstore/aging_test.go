@@ -1,6 +1,7 @@
 package memstore
 
 import (
+	"strconv"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -76,6 +77,48 @@ func TestRetention(t *testing.T) {
 			t.Error("its attachment stays")
 		}
 		b.wantEmpty()
+	})
+}
+
+// What makes appends repeatable is kept as long as what they stored, and that of
+// the end as long as the record.
+func TestTokensAge(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := open(t, Config{})
+		defer b.Close()
+		for _, appends := range []int{1, keptTokens - 1, keptTokens, 3*keptTokens + 5} {
+			id := b.create().ID
+			of := func(n int) engine.Append {
+				a := engine.Append{TaskID: id, Token: strings.Repeat("x", 1000) + strconv.Itoa(n), Events: []engine.Draft{{Type: engine.TypeProgress, Payload: []byte(`{"progress":1}`)}}}
+				if n == appends {
+					a.Events[0] = engine.Draft{Type: engine.TypeCompleted, Payload: []byte(`{"result":1}`)}
+				}
+				return a
+			}
+			var end []engine.EventID
+			for n := range appends + 1 {
+				var err error
+				if end, err = b.Append(t.Context(), of(n)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			after(23 * time.Hour)
+			if _, err := b.Append(t.Context(), of(appends-1)); err != nil {
+				t.Errorf("%d appends: a repeat while the log is there: %v", appends, err)
+			}
+			after(2 * time.Hour)
+			if used := b.usage.bytes.Load(); used > 4000 {
+				t.Errorf("%d appends: %d bytes are used without the log", appends, used)
+			}
+			if again, err := b.Append(t.Context(), of(appends)); err != nil || again[0] != end[0] {
+				t.Errorf("%d appends: a repeat of the end gave %v, %v", appends, again, err)
+			}
+			if _, err := b.Append(t.Context(), of(appends-1)); engine.CodeOf(err) != engine.CodeTaskAlreadyTerminal {
+				t.Errorf("%d appends: a repeat of another gave %v", appends, err)
+			}
+			after(24 * time.Hour)
+			b.wantEmpty()
+		}
 	})
 }
 

@@ -65,8 +65,11 @@ type ActionConfig struct {
 	// over. A repeat of an answer that is no longer kept meets an unknown
 	// suspension. Defaults to 256.
 	MaxResolved int
-	// TTL is how long they are kept after the task's terminal event. Defaults to
-	// StreamTTL + RecordTTL, as long as the record is kept, and is no longer.
+	// TTL is how long they are kept after the task's terminal event. After it,
+	// any answer to the task is told that it is over (VerdictResolved), also one
+	// that was accepted, and one to a suspension that the task never had.
+	// Defaults to StreamTTL + RecordTTL, as long as the record is kept, and is no
+	// longer.
 	TTL time.Duration
 }
 

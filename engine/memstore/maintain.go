@@ -40,7 +40,7 @@ func (s *Store) age(ctx context.Context, e *entry) {
 	t, now := e.record.Load(), s.now()
 	if t != nil && over(t) && now.Sub(e.ended) > s.cfg.Actions.TTL {
 		s.usage.bytes.Add(-e.acts.size)
-		e.acts = acts{}
+		e.acts = acts{expired: e.acts.expired || e.acts.byID != nil}
 	}
 	var abandoned, gone bool
 	switch {
@@ -52,7 +52,9 @@ func (s *Store) age(ctx context.Context, e *entry) {
 	case now.Sub(e.ended) > s.cfg.StreamTTL && !e.expired:
 		// A follower has had everything: the log ended before it expired.
 		e.expired = true
-		s.usage.bytes.Add(-e.log.clear())
+		// The append that ended the task may still be repeated; the others are
+		// as old as what they stored.
+		s.usage.bytes.Add(e.tokens.keepNewest() - e.log.clear())
 	}
 	e.mu.Unlock()
 

@@ -16,6 +16,9 @@ type acts struct {
 	// history is what was resolved, the first first, for pruning.
 	history []*resolved
 	size    int64
+	// expired says that there were some, and that their time after the end of
+	// the task is over.
+	expired bool
 }
 
 // suspension is one suspension of a task.
@@ -113,7 +116,10 @@ func (a *acts) prune(keep int) (forgotten []*suspension) {
 // verdict is what becomes of r, with the suspension that it names.
 func (a *acts) verdict(r engine.Resolution, t *engine.Task, now time.Time) (engine.Verdict, *suspension) {
 	s := a.byID[r.SuspendID]
-	if s == nil {
+	switch {
+	case s == nil && a.expired: // whichever it is, it is over with its task
+		return engine.VerdictResolved, nil
+	case s == nil:
 		return engine.VerdictUnknown, nil
 	}
 	if r.Action != nil && !slices.Contains(s.AllowedActions, r.Action.ActionType) {

@@ -46,6 +46,19 @@ func (t *tokens) add(token string, first engine.EventID, n int) (grown int64) {
 	return grown
 }
 
+// keepNewest forgets all but the newest append and returns by how much the
+// ring's size changed.
+func (t *tokens) keepNewest() (grown int64) {
+	if len(t.ring) == 0 {
+		return 0
+	}
+	newest := t.ring[(t.next+len(t.ring)-1)%len(t.ring)]
+	before := t.size
+	*t = tokens{}
+	t.add(newest.token, newest.first, newest.n)
+	return t.size - before
+}
+
 // idsFrom lists n dense IDs of one batch.
 func idsFrom(first engine.EventID, n int) []engine.EventID {
 	ids := make([]engine.EventID, n)
