@@ -1,9 +1,7 @@
 package fiberbridge
 
 import (
-	"bytes"
 	"context"
-	"errors"
 
 	"github.com/gofiber/fiber/v2"
 
@@ -60,43 +58,13 @@ func (b *Bridge) action(ctx context.Context, c *fiber.Ctx, auth engine.AuthConte
 // that is wrong. The result keeps nothing of doc.
 func parseAction(doc []byte) (engine.ActionRequest, error) {
 	var req engine.ActionRequest
-	members, err := objectMembers(doc)
-	if errors.Is(err, errNotObject) {
-		return req, fieldErrors{{Field: "", Message: err.Error()}}.err(engine.CodeRequestValidation)
-	}
-	if err != nil {
-		return req, err
-	}
-	var wrong fieldErrors
-	given := map[string]bool{}
-	for _, m := range members {
-		given[m.name] = true
-		switch m.name {
-		case fieldClientActionID:
-			req.ClientActionID = requiredText(&wrong, m)
-		case fieldSuspendID:
-			req.SuspendID = requiredText(&wrong, m)
-		case fieldActionType:
-			req.ActionType = requiredText(&wrong, m)
-		case fieldPayload, fieldMetadata:
-			switch {
-			case m.value[0] != '{':
-				wrong.add(m.name, "is not an object")
-			case m.name == fieldPayload:
-				req.Payload = bytes.Clone(m.value)
-			default:
-				req.Metadata = bytes.Clone(m.value)
-			}
-		default:
-			wrong.add(m.name, "is not a field of this request")
-		}
-	}
-	for _, field := range []string{fieldClientActionID, fieldSuspendID, fieldActionType} {
-		if !given[field] {
-			wrong.add(field, "is required")
-		}
-	}
-	return req, wrong.err(engine.CodeRequestValidation)
+	err := readFields(doc,
+		nameField(fieldClientActionID, &req.ClientActionID),
+		nameField(fieldSuspendID, &req.SuspendID),
+		nameField(fieldActionType, &req.ActionType),
+		objectField(fieldPayload, &req.Payload),
+		objectField(fieldMetadata, &req.Metadata))
+	return req, err
 }
 
 // The names of an action request's members.

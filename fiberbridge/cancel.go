@@ -2,7 +2,6 @@ package fiberbridge
 
 import (
 	"context"
-	"errors"
 	"unicode/utf8"
 
 	"github.com/gofiber/fiber/v2"
@@ -61,26 +60,14 @@ func (b *Bridge) cancelReason(c *fiber.Ctx) (string, error) {
 
 // parseCancel holds doc to the schema of a cancel request.
 func parseCancel(doc []byte) (string, error) {
-	members, err := objectMembers(doc)
-	if errors.Is(err, errNotObject) {
-		return "", fieldErrors{{Field: "", Message: err.Error()}}.err(engine.CodeRequestValidation)
-	}
-	if err != nil {
-		return "", err
-	}
 	var reason string
-	var wrong fieldErrors
-	for _, m := range members {
-		if m.name != "reason" {
-			wrong.add(m.name, "is not a field of this request")
-			continue
-		}
+	err := readFields(doc, field{name: "reason", read: func(wrong *fieldErrors, m member) {
 		var ok bool
 		if reason, ok = decodeString(m.value); !ok {
 			wrong.add(m.name, "is not a string")
 		} else if utf8.RuneCountInString(reason) > maxReasonLength {
 			wrong.add(m.name, "must have at most %d characters", maxReasonLength)
 		}
-	}
-	return reason, wrong.err(engine.CodeRequestValidation)
+	}})
+	return reason, err
 }

@@ -1,12 +1,9 @@
 package fiberbridge
 
 import (
-	"bytes"
 	"context"
-	"errors"
 	"net/url"
 	"strings"
-	"unicode/utf8"
 
 	"github.com/gofiber/fiber/v2"
 
@@ -20,9 +17,6 @@ const (
 	fieldInput           = "input"
 	fieldMetadata        = "metadata"
 )
-
-// maxNameLength bounds clientRequestId and taskType, in characters.
-const maxNameLength = 255
 
 // created is the answer to a create request.
 type created struct {
@@ -88,60 +82,12 @@ func (b *Bridge) createJSON(c *fiber.Ctx) (engine.CreateRequest, error) {
 // that is wrong. The result keeps nothing of doc.
 func parseCreate(doc []byte) (engine.CreateRequest, error) {
 	var req engine.CreateRequest
-	members, err := objectMembers(doc)
-	if errors.Is(err, errNotObject) {
-		return req, fieldErrors{{Field: "", Message: err.Error()}}.err(engine.CodeRequestValidation)
-	}
-	if err != nil {
-		return req, err
-	}
-	var wrong fieldErrors
-	var hasID, hasType bool
-	for _, m := range members {
-		switch m.name {
-		case fieldClientRequestID:
-			hasID = true
-			req.ClientRequestID = requiredText(&wrong, m)
-		case fieldTaskType:
-			hasType = true
-			req.TaskType = requiredText(&wrong, m)
-		case fieldInput, fieldMetadata:
-			switch {
-			case m.value[0] != '{':
-				wrong.add(m.name, "is not an object")
-			case m.name == fieldInput:
-				req.Input = bytes.Clone(m.value)
-			default:
-				req.Metadata = bytes.Clone(m.value)
-			}
-		default:
-			wrong.add(m.name, "is not a field of this request")
-		}
-	}
-	if !hasID {
-		wrong.add(fieldClientRequestID, "is required")
-	}
-	if !hasType {
-		wrong.add(fieldTaskType, "is required")
-	}
-	return req, wrong.err(engine.CodeRequestValidation)
-}
-
-func requiredText(wrong *fieldErrors, m member) string {
-	s, ok := decodeString(m.value)
-	if !ok {
-		wrong.add(m.name, "is not a string")
-		return ""
-	}
-	checkName(wrong, m.name, s)
-	return s
-}
-
-// checkName holds clientRequestId and taskType to their length.
-func checkName(wrong *fieldErrors, field, s string) {
-	if n := utf8.RuneCountInString(s); n < 1 || n > maxNameLength {
-		wrong.add(field, "must have 1 to %d characters", maxNameLength)
-	}
+	err := readFields(doc,
+		nameField(fieldClientRequestID, &req.ClientRequestID),
+		nameField(fieldTaskType, &req.TaskType),
+		objectField(fieldInput, &req.Input),
+		objectField(fieldMetadata, &req.Metadata))
+	return req, err
 }
 
 // location is the path of the new task's snapshot as this client sees it: what
