@@ -58,7 +58,9 @@ const handOverTimeout = 15 * time.Second
 // STORE_UNAVAILABLE. Only a hand-over that fails after the task was stored
 // leaves a task behind: it is FAILED and its log says so.
 //
-// Once it begins to store the task, Create goes on even if ctx ends.
+// Once it begins to store the task, Create goes on even if ctx ends. After
+// STORE_UNAVAILABLE the task may have been stored: repeating the request is safe
+// and finds it, and the engine hands it over as soon as it knows.
 func (e *Engine) Create(ctx context.Context, auth AuthContext, req CreateRequest) (res CreateResult, err error) {
 	defer func() {
 		// Late in a drain the store is closed; that is no fault of it.
@@ -128,12 +130,8 @@ func (e *Engine) start(ctx context.Context, auth AuthContext, task Task, files [
 	if slot == nil {
 		return CreateResult{}, NewError(CodeInternal, "the executor admitted a task without a slot")
 	}
-	handedOver := false
-	defer func() {
-		if !handedOver {
-			slot.Release()
-		}
-	}()
+	undo := slot.Release
+	defer func() { undo() }()
 
 	settle, err := e.allowUpload(ctx, auth, task)
 	kept := false
@@ -148,40 +146,80 @@ func (e *Engine) start(ctx context.Context, auth AuthContext, task Task, files [
 	if err := e.keepFiles(ctx, files, task.Attachments); err != nil {
 		return CreateResult{}, err
 	}
-	stored, created, err := e.insert(ctx, task)
-	if err != nil {
+	task.CreatedAt = wireTime(time.Now())
+	task.UpdatedAt = task.CreatedAt
+	stored, became, err := e.insert(ctx, task)
+	switch became {
+	case isUnknown:
+		later := settle
+		undo, settle = func() {}, func(bool) {}
+		e.learnLater(unsure{task: task, slot: slot, settle: later})
+		return CreateResult{}, err
+	case isAbsent:
 		e.dropFiles(ctx, task.Attachments)
 		return CreateResult{}, err
-	}
-	if !created { // an equal call, or one that only looks so, was faster
+	case isAnother: // an equal call, or one that only looks so, was faster
 		e.dropFiles(ctx, task.Attachments)
 		return e.deduplicate(stored, task.Fingerprint)
 	}
-	kept, handedOver = true, true
-	if err := slot.Submit(ctx, stored); err != nil {
-		e.failSubmission(ctx, stored, err)
-		return CreateResult{}, submissionError("the task could not be handed over", err)
+	kept, undo = true, func() {}
+	if err := e.handOver(ctx, slot, stored); err != nil {
+		return CreateResult{}, err
 	}
-	e.cfg.Metrics.Add(MetricTaskStarts, 1, "")
 	return CreateResult{Task: stored}, nil
 }
 
+// handOver submits a task that was stored, or fails it.
+func (e *Engine) handOver(ctx context.Context, slot Slot, stored Task) error {
+	if err := recovered("submitting a task", func() error { return slot.Submit(ctx, stored) }); err != nil {
+		e.failSubmission(ctx, stored, err)
+		return submissionError("the task could not be handed over", err)
+	}
+	e.cfg.Metrics.Add(MetricTaskStarts, 1, "")
+	return nil
+}
+
+// insertion is what became of a task that was to be stored.
+type insertion int
+
+const (
+	isUnknown insertion = iota
+	isAbsent            // it was not stored
+	isAnother           // what has its place is not ours
+	isOurs
+)
+
 // insert stores task. An error of the store may mean that it was stored and
 // the answer lost; then the task must be found and handed over, since nobody
-// else will. CreatedAt tells our record from that of an equal request.
-func (e *Engine) insert(ctx context.Context, task Task) (stored Task, created bool, err error) {
-	task.CreatedAt = wireTime(time.Now())
-	task.UpdatedAt = task.CreatedAt
-	stored, created, err = e.cfg.Store.Create(ctx, task)
-	if err == nil {
-		return stored, created, nil
+// else will.
+func (e *Engine) insert(ctx context.Context, task Task) (stored Task, became insertion, err error) {
+	stored, created, err := e.cfg.Store.Create(ctx, task)
+	switch {
+	case err == nil && created:
+		return stored, isOurs, nil
+	case err == nil:
+		return stored, isAnother, nil
 	}
-	found, lookupErr := e.cfg.Store.Lookup(ctx, task.Owner, task.ClientRequestID)
-	if lookupErr != nil {
-		return Task{}, false, storeError("store the task", err)
+	found, became := e.find(ctx, task)
+	if became == isUnknown || became == isAbsent {
+		return Task{}, became, storeError("store the task", err)
 	}
-	ours := found.Fingerprint == task.Fingerprint && found.CreatedAt.Equal(task.CreatedAt)
-	return found, ours, nil
+	return found, became, nil
+}
+
+// find looks for a task that may have been stored. CreatedAt tells our record
+// from that of an equal request.
+func (e *Engine) find(ctx context.Context, task Task) (found Task, became insertion) {
+	found, err := e.cfg.Store.Lookup(ctx, task.Owner, task.ClientRequestID)
+	switch {
+	case CodeOf(err) == CodeTaskNotFound:
+		return Task{}, isAbsent
+	case err != nil:
+		return Task{}, isUnknown
+	case found.Fingerprint == task.Fingerprint && found.CreatedAt.Equal(task.CreatedAt):
+		return found, isOurs
+	}
+	return found, isAnother
 }
 
 // deduplicate answers a request whose ClientRequestID has been used.

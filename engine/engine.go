@@ -18,11 +18,17 @@ type Engine struct {
 	revoked revoked
 	rate    createRate
 
+	// What many ask at once is read once.
+	looks     sharedRead[lookKey, view]
+	snapshots sharedRead[string, Snapshot]
+
 	handOffs *handOffs
 
 	// creates and acts hold back the end of the store until every create, and
 	// every answer to a suspension, is done.
 	creates, acts gate
+	// unsure counts the creates of which the store has not told what became.
+	unsure gate
 	// life is the reconciler's; it ends with Shutdown.
 	life    context.Context
 	endLife context.CancelFunc
@@ -142,6 +148,9 @@ func (e *Engine) Shutdown(ctx context.Context) error {
 	}
 
 	err := e.creates.wait(ctx)
+	if err == nil {
+		err = e.unsure.wait(ctx)
+	}
 	if err == nil {
 		err = e.handOffs.stopResuming(ctx)
 	}

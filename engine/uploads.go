@@ -18,7 +18,9 @@ type UploadPolicy interface {
 	// an INTERNAL_ERROR. A refused request leaves no file and no task.
 	//
 	// settle, which may be nil, is called once when the request is over, from
-	// the same goroutine, so that what was reserved can be given back: kept
+	// the same goroutine (or later, from another, if the store failed and could
+	// not tell what became of the task), so that what was reserved can be given
+	// back: kept
 	// says that a task holds the files now, also one that could not be handed
 	// over. Not kept are those of a request that failed, or of one that an
 	// equal one overtook. The AttachmentStore sees it when they are deleted.
