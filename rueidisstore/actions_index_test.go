@@ -197,7 +197,7 @@ func TestDueAfterACrash(t *testing.T) {
 			t.Fatal(err)
 		}
 		keys := append(b.keys.ofTask(task.ID), b.keys.acts(task.ID))
-		if err := appendScript.Exec(t.Context(), b.client, keys, args).Error(); err != nil {
+		if err := appendScript.usual.Exec(t.Context(), b.client, keys, args).Error(); err != nil {
 			t.Fatal(err)
 		}
 		start := time.Now()

@@ -71,7 +71,7 @@ func (s *Store) runAppend(ctx context.Context, events []engine.Draft, keys, args
 	}
 	ctx, done := s.boundAppend(ctx)
 	defer done()
-	return appendScript.Exec(ctx, s.client, keys, args), nil
+	return appendScript.exec(ctx, s.client, taskKeys, keys, args), nil
 }
 
 // concernsRecord reports whether a batch changes more than its log.

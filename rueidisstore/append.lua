@@ -77,6 +77,9 @@ if newstatus then
   if not acts and (ARGV[12] ~= '' or ARGV[17]) and redis.call('HGET', task, 'acts') then
     return -4
   end
+  if acts then
+    redis.call('EXISTS', acts) -- an error if it is another node's; see openslot.lua
+  end
   if ARGV[16] ~= '' then
     local open = 0
     for _, name in ipairs(redis.call('HKEYS', task)) do

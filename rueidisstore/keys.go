@@ -84,7 +84,11 @@ func (k keyspace) state(id string) string {
 	return k.versioned + "{" + tagOf(id) + "}:" + incarnationOf(id) + ":state"
 }
 
-// ofTask are all keys of a task, in the order that scripts take them.
+// taskKeys is how many keys every task has.
+const taskKeys = 4
+
+// ofTask are the keys of a task from its creation on, in the order that scripts
+// take them.
 func (k keyspace) ofTask(id string) []string {
 	return []string{k.task(id), k.log(id), k.state(id), k.hold(id)}
 }

@@ -53,7 +53,7 @@ func (s *Store) Create(ctx context.Context, task engine.Task) (engine.Task, bool
 			listed <- err
 		}()
 	}
-	answer, err := createScript.Exec(ctx, s.client, s.keys.ofTask(task.ID), args).ToMessage()
+	answer, err := createScript.exec(ctx, s.client, 1, s.keys.ofTask(task.ID), args).ToMessage()
 	var unlisted error
 	if over == "0" {
 		unlisted = <-listed

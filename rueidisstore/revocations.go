@@ -25,7 +25,7 @@ var (
 	//go:embed revoke_lift.lua
 	revokeLiftSource string
 
-	revokePutScript  = rueidis.NewLuaScript(revokePutSource)
+	revokePutScript  = newMakingScript(revokePutSource)
 	revokeLiftScript = rueidis.NewLuaScript(revokeLiftSource)
 )
 
@@ -56,7 +56,7 @@ func (s *Store) putRevocation(ctx context.Context, keys []string, r engine.Revoc
 	}
 	ctx, done := s.bound(ctx)
 	defer done()
-	kept, err := revokePutScript.Exec(ctx, s.client, keys, []string{
+	kept, err := revokePutScript.exec(ctx, s.client, 1, keys, []string{
 		r.ID, string(text), strconv.FormatInt(r.ExpiresAt.UnixMilli(), 10), strconv.Itoa(limit),
 	}).AsInt64()
 	switch {

@@ -32,8 +32,8 @@ var (
 	//go:embed lease.lua
 	leaseSource string
 
-	createScript = rueidis.NewLuaScript(createSource)
-	appendScript = rueidis.NewLuaScript(appendSource)
+	createScript = newMakingScript(createSource)
+	appendScript = newMakingScript(appendSource)
 	cancelScript = rueidis.NewLuaScript(cancelSource)
 	eraseScript  = rueidis.NewLuaScript(eraseSource)
 	renewScript  = rueidis.NewLuaScript(renewSource)
