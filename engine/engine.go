@@ -77,7 +77,9 @@ func New(cfg Config) (*Engine, error) {
 	return e, nil
 }
 
-// Emitter opens runs for workers that are not behind a TaskExecutor.
+// Emitter opens runs for workers that are not behind a TaskExecutor: those of a
+// process that got a task's id from somewhere, and its record from
+// TaskRegistry.Get.
 func (e *Engine) Emitter() *Emitter { return e.emitter }
 
 // Metrics is the sink of the Config, never nil, for what transports count.

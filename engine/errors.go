@@ -9,8 +9,10 @@ import (
 // Code classifies an [Error]. The values are the protocol's.
 type Code string
 
-// The protocol's error codes. The three last ones exist for hosts' own code;
-// no route of the library answers with them.
+// The protocol's error codes. The three last ones are what stores and runs tell
+// hosts' own code: another worker has the task, it is over, the run is
+// closed or the task has too many suspensions open. A host's own policies and
+// validators may answer with them, too (409).
 const (
 	CodeAuthentication    Code = "AUTHENTICATION_ERROR"
 	CodeInvalidRequest    Code = "INVALID_REQUEST"

@@ -10,7 +10,8 @@ import (
 // docs/adr/0001-one-store.md.
 //
 // What else a store can do is looked for once, in New: [Signals], [Leases],
-// [AttachmentStore], [ReadinessProbe] and io.Closer.
+// [ActionStore], [Revocations], [AttachmentStore], [ReadinessProbe] and
+// io.Closer, and the method SingleProcess (see [Engine.SingleProcess]).
 //
 // Every method may be called concurrently. Errors are *Error: TASK_NOT_FOUND
 // for a task that the store does not know, STORE_UNAVAILABLE for a passing
@@ -40,7 +41,9 @@ type TaskRegistry interface {
 
 	// RequestCancel notes that somebody wants the task cancelled and returns
 	// the record. The first reason stays. On a task that is over it changes
-	// nothing. Whoever listens to the task's Signals is woken.
+	// nothing. Whoever listens to the task's Signals is woken. A store that has
+	// Leases makes an orphan of a Restartable task that is open and that nobody
+	// holds: no run would hear of it.
 	RequestCancel(ctx context.Context, taskID, reason string) (Task, error)
 
 	// Erase removes the task and all that belongs to it, whatever its state.
@@ -156,10 +159,14 @@ type Signal struct {
 }
 
 // AttachmentStore holds uploaded files from the create request until the task
-// is erased or expires.
+// is erased or expires. Its methods may be called concurrently, Open and Delete
+// on any node. An *Error that one returns is passed on (STORE_UNAVAILABLE for a
+// passing fault); any other error is an INTERNAL_ERROR.
 type AttachmentStore interface {
 	// Put stores what r gives, under a name without directories, and returns
-	// it with size, digest and Ref filled in. On an error nothing stays.
+	// it: name and contentType as given, with size, digest and Ref. Names
+	// repeat; Ref is what Open and Delete find the file by. On an error nothing
+	// stays.
 	Put(ctx context.Context, name, contentType string, r io.Reader) (Attachment, error)
 	// Open reads an attachment back.
 	Open(ctx context.Context, a Attachment) (io.ReadCloser, error)

@@ -19,9 +19,10 @@ import (
 	"github.com/taskbridge/taskbridge-fiber/engine"
 )
 
-// Store implements engine.Store, engine.Signals, engine.Leases, engine.ActionStore,
-// engine.ReadinessProbe and io.Closer. Make one with New; it is safe for concurrent use. After Close every
-// call fails with STORE_UNAVAILABLE.
+// Store implements engine.Store, engine.Signals, engine.Leases,
+// engine.ActionStore, engine.Revocations, engine.ReadinessProbe and io.Closer.
+// Make one with New; it is safe for concurrent use. After Close every call fails
+// with STORE_UNAVAILABLE.
 type Store struct {
 	cfg  Config
 	keys keyspace

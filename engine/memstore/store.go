@@ -20,9 +20,10 @@ import (
 	"github.com/taskbridge/taskbridge-fiber/engine"
 )
 
-// Store implements engine.Store, engine.Signals, engine.ActionStore, engine.AttachmentStore,
-// engine.ReadinessProbe and io.Closer. Make one with New; it is safe for
-// concurrent use. After Close every call fails with STORE_UNAVAILABLE.
+// Store implements engine.Store, engine.Signals, engine.ActionStore,
+// engine.Revocations, engine.AttachmentStore, engine.ReadinessProbe and
+// io.Closer. Make one with New; it is safe for concurrent use. After Close every
+// call fails with STORE_UNAVAILABLE.
 type Store struct {
 	cfg Config
 	now func() time.Time // the wall clock; tests turn it back
