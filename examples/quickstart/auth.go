@@ -48,7 +48,7 @@ func parseSubject(token string) (engine.AuthContext, error) {
 	switch {
 	case name == "":
 		return engine.AuthContext{}, engine.NewError(engine.CodeAuthentication,
-			`name a subject: "Authorization: Bearer <subject>" or "?access_token=<subject>"`)
+			`say who you are: "Authorization: Bearer alice" or "?access_token=alice"`)
 	case len(name) > maxSubject:
 		return engine.AuthContext{}, engine.Errorf(engine.CodeAuthentication, "the subject is longer than %d bytes", maxSubject)
 	case !utf8.ValidString(name) || strings.ContainsFunc(name, unicode.IsControl):

@@ -36,6 +36,9 @@ export class Refusal extends Error {
   }
 }
 
+// reason says why a call failed, in words for a person.
+export const reason = (error) => (error instanceof Refusal ? error.message : "no connection to the server");
+
 // The clocks of browser and server may differ by more than a question waits.
 let skewMs = 0;
 
@@ -70,8 +73,9 @@ async function call(subject, method, path, { body, parameters, signal } = {}) {
 
 const id = () => Array.from(crypto.getRandomValues(new Uint8Array(16)), (b) => b.toString(16).padStart(2, "0")).join("");
 
-// create may be repeated without harm, thanks to its clientRequestId.
-export async function create(subject, taskType, input) {
+// create may be repeated without harm, thanks to its clientRequestId. trying is
+// called with what went wrong whenever it is about to be.
+export async function create(subject, taskType, input, trying) {
   const body = { clientRequestId: id(), taskType, input };
   for (let tries = 1; ; tries++) {
     try {
@@ -79,6 +83,7 @@ export async function create(subject, taskType, input) {
     } catch (error) {
       const passing = !(error instanceof Refusal) || error.passing;
       if (!passing || tries === 3) throw error;
+      trying(error);
       await new Promise((resolve) => setTimeout(resolve, error.retryAfterMs ?? 500 * tries));
     }
   }

@@ -1,6 +1,6 @@
 // The page: forms on the left, one task on the right.
 
-import { cancel, create, snapshot } from "./api.js";
+import { cancel, create, reason, snapshot } from "./api.js";
 import { Follower } from "./follower.js";
 import { Questions } from "./questions.js";
 import { TaskLog, isTerminal } from "./tasklog.js";
@@ -55,10 +55,13 @@ $("new").addEventListener("submit", async (submit) => {
   $("start").disabled = true;
   show($("form-error"), null);
   try {
-    const { taskId, status } = await create(subject, type, input);
+    const trying = (error) => show($("form-error"), `Not started yet: ${reason(error)}. It is tried again.`);
+    const { taskId, status } = await create(subject, type, input, trying);
+    show($("form-error"), null);
     follow({ taskId, status, subject, heading: type, count: type === "tokens" ? input.count : null });
+    bringIntoView();
   } catch (error) {
-    show($("form-error"), `Not started: ${error.message}`);
+    show($("form-error"), `Not started: ${reason(error)}`);
   } finally {
     $("start").disabled = false;
   }
@@ -69,21 +72,34 @@ $("follow").addEventListener("submit", async (submit) => {
   const subject = $("subject").value;
   show($("follow-error"), null);
   try {
-    await followExisting(subject, $("follow-id").value);
+    await followExisting(subject, $("follow-id").value, null);
+    bringIntoView();
   } catch (error) {
-    show($("follow-error"), `Not followed: ${error.message}`);
+    show($("follow-error"), `Not followed: ${reason(error)}`);
   }
 });
 
-async function followExisting(subject, id) {
+async function followExisting(subject, id, count) {
   const { taskId, taskType, status, suspensions } = await snapshot(subject, id);
-  follow({ taskId, status, subject, heading: taskType, count: null });
+  follow({ taskId, status, subject, heading: taskType, count });
   suspensions.forEach((suspension) => task.questions.ask(suspension));
+}
+
+// bringIntoView shows what was asked for where the task stands below the form.
+function bringIntoView() {
+  const calm = matchMedia("(prefers-reduced-motion: reduce)").matches;
+  const { top } = $("task").getBoundingClientRect();
+  if (top > innerHeight / 2) $("task").scrollIntoView({ behavior: calm ? "auto" : "smooth" });
 }
 
 // ---- the address: a reload, or a second tab, shows the same task ----
 
-const place = (subject, taskId, transport) => `#${new URLSearchParams({ task: taskId, subject, transport })}`;
+// count is how many messages there will be, as far as the form told.
+function place({ subject, taskId, count }, transport) {
+  const at = new URLSearchParams({ task: taskId, subject, transport });
+  if (count) at.set("count", count);
+  return `#${at}`;
+}
 
 async function followAddress() {
   const at = new URLSearchParams(location.hash.slice(1));
@@ -94,10 +110,10 @@ async function followAddress() {
   const radio = [...document.querySelectorAll("#new input[name=transport]")].find((input) => input.value === transport);
   if (radio) radio.checked = true;
   try {
-    await followExisting(subject, id);
+    await followExisting(subject, id, Number(at.get("count")) || null);
   } catch (error) {
     $("existing").open = true;
-    show($("follow-error"), `Not followed: ${error.message}`);
+    show($("follow-error"), `Not followed: ${reason(error)}`);
   }
 }
 
@@ -144,7 +160,7 @@ function follow({ taskId, status, subject, heading, count }) {
   $("progress").value = 0;
   $("stage").textContent = "\u00a0";
   for (const id of ["warning", "outcome", "log-dropped"]) show($(id), null);
-  history.replaceState(null, "", place(subject, taskId, chosenTransport()));
+  history.replaceState(null, "", place(mine, chosenTransport()));
   showStatus(status);
   render();
   mine.follower.connect();
@@ -203,6 +219,8 @@ function showEvent({ type, eventId, payload }) {
       if (task.count) {
         $("progress").value = (100 * task.messages) / task.count;
         $("stage").textContent = `${task.messages} of ${task.count}`;
+      } else {
+        $("stage").textContent = `message ${task.messages}`;
       }
       break;
     case "TASK_SUSPENDED":
@@ -214,6 +232,7 @@ function showEvent({ type, eventId, payload }) {
       break;
     case "TASK_COMPLETED":
       $("progress").value = 100;
+      if (task.messages === 0) $("stage").textContent = "100 %";
       show($("outcome"), `Result: ${JSON.stringify(payload.result)}`);
       break;
     case "TASK_FAILED":

@@ -1,7 +1,7 @@
 // What the task asks, and the answers. Anybody who may see the task may answer,
 // from any tab; of all answers the first one counts.
 
-import { Refusal, answer, serverNow } from "./api.js";
+import { Refusal, answer, reason, serverNow } from "./api.js";
 
 const AGAIN_MS = 1000;
 const AGAIN_MAX_MS = 10000;
@@ -205,7 +205,7 @@ class Card {
       } catch (error) {
         if (error instanceof Refusal && !error.passing) throw error;
         if (!this.open) break;
-        this.#show("sending", `Not sent yet: ${error instanceof Refusal ? error.message : "no connection"}. It is tried again.`);
+        this.#show("sending", `Not sent yet: ${reason(error)}. It is tried again.`);
         await this.#pause(error.retryAfterMs ?? pause);
       }
     }
