@@ -30,6 +30,36 @@ func (v view) status() Status {
 // scanEvents is the page size of the search for a position.
 const scanEvents = 500
 
+// lookKey says which looks are equal.
+type lookKey struct {
+	taskID string
+	after  EventID
+	limit  int
+	// status says that the task's status of now is wanted too. A record of a
+	// task that was not running may be from before TASK_STARTED, which the
+	// cursor may have passed; later statuses come with an event of the page.
+	status bool
+}
+
+// lookNow is look, shared with all who ask the same now. It sees everything that
+// was there when it was called. Nothing in the answer may be changed.
+func (e *Engine) lookNow(ctx context.Context, task Task, key lookKey) (view, error) {
+	v, err := e.looks.do(ctx, key, func(ctx context.Context) (view, error) {
+		known := task
+		if key.status && known.Status == StatusAccepted {
+			var err error
+			if known, err = e.fresh(ctx, key.taskID); err != nil {
+				return view{}, err
+			}
+		}
+		return e.look(ctx, known, key.after, key.limit)
+	})
+	if v.task.Status == StatusAccepted && task.Status != StatusAccepted {
+		v.task = task // of two records, both from a cache, ours is the newer one
+	}
+	return v, err
+}
+
 // look reads the log of a task after a cursor: poll, subscribe and the hub's
 // source all see a log through it. task is the record, which may be from a
 // cache.

@@ -60,14 +60,7 @@ func (e *Engine) Poll(ctx context.Context, auth AuthContext, req PollRequest) (P
 	if err != nil {
 		return PollResult{}, err
 	}
-	if task.Status == StatusAccepted {
-		// A cached record may be from before TASK_STARTED, which the cursor may
-		// have passed. Later statuses come with an event of the page.
-		if task, err = e.fresh(ctx, task.ID); err != nil {
-			return PollResult{}, err
-		}
-	}
-	v, err := e.look(ctx, task, req.After, req.Max)
+	v, err := e.firstLook(ctx, task, req)
 	if err != nil {
 		return PollResult{}, err
 	}
@@ -88,9 +81,39 @@ func (e *Engine) Poll(ctx context.Context, auth AuthContext, req PollRequest) (P
 		res.Next = v.position
 	}
 	if v.gap != nil {
+		own := *v.gap // and not one that is shared
+		res.Gap = &own
 		e.cfg.Metrics.Add(MetricGaps, 1, "poll")
 	}
 	return res, nil
+}
+
+// firstLook is what a poll finds when it comes. One that would wait takes what
+// the hub has, if this process follows the task, and costs the store nothing.
+func (e *Engine) firstLook(ctx context.Context, task Task, req PollRequest) (view, error) {
+	if req.Wait > 0 {
+		if v, ok := e.recent(task, req.After, req.Max); ok {
+			return v, nil
+		}
+	}
+	v, err := e.lookNow(ctx, task, req.key())
+	if n := len(v.events); err == nil && req.Wait > 0 && n > 0 && !v.more && !v.status().Terminal() {
+		// It has come to the head of a task that moves, and will ask for more.
+		e.hub.Expect(task.ID, fanoutID(v.events[n-1].ID))
+	}
+	return v, err
+}
+
+// lookAgain is a look after the hub has said that there may be something.
+func (e *Engine) lookAgain(ctx context.Context, task Task, req PollRequest) (view, error) {
+	if v, ok := e.recent(task, req.After, req.Max); ok {
+		return v, nil
+	}
+	return e.lookNow(ctx, task, req.key())
+}
+
+func (r PollRequest) key() lookKey {
+	return lookKey{taskID: r.TaskID, after: r.After, limit: r.Max, status: true}
 }
 
 // idle reports whether a poll has nothing to say yet.
@@ -138,7 +161,7 @@ func (e *Engine) awaitEvent(ctx, wait context.Context, v view, req PollRequest) 
 		if wait.Err() != nil {
 			break
 		}
-		next, err := e.look(wait, v.task, req.After, req.Max)
+		next, err := e.lookAgain(wait, v.task, req)
 		switch {
 		case err == nil && !next.idle():
 			return next, nil
@@ -158,7 +181,7 @@ func (e *Engine) awaitEvent(ctx, wait context.Context, v view, req PollRequest) 
 	}
 	// The wait is over. Its last look must be one of now: the status may have
 	// changed without an event that the caller has not seen.
-	return e.look(ctx, v.task, req.After, req.Max)
+	return e.lookNow(ctx, v.task, req.key())
 }
 
 // How long await pauses at most between two looks that found nothing.

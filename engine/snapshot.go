@@ -17,14 +17,19 @@ func (e *Engine) Snapshot(ctx context.Context, auth AuthContext, taskID string) 
 	if err != nil {
 		return Snapshot{}, err
 	}
+	return e.snapshots.do(ctx, task.ID, func(ctx context.Context) (Snapshot, error) { return e.snapshot(ctx, task.ID) })
+}
+
+func (e *Engine) snapshot(ctx context.Context, taskID string) (Snapshot, error) {
 	// The log first, then the record: an event that comes in between is in the
 	// record and after LastEventID, so a subscriber sees it twice, so to speak.
 	// The other way round it would be in neither.
-	page, err := e.cfg.Store.Read(ctx, task.ID, EventID{}, 1)
+	page, err := e.cfg.Store.Read(ctx, taskID, EventID{}, 1)
 	if err != nil {
 		return Snapshot{}, storeError("read the log", err)
 	}
-	if task, err = e.fresh(ctx, task.ID); err != nil {
+	task, err := e.fresh(ctx, taskID)
+	if err != nil {
 		return Snapshot{}, err
 	}
 	s := Snapshot{Task: task, LastEventID: page.Last}

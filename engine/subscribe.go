@@ -48,7 +48,7 @@ func (e *Engine) Subscribe(ctx context.Context, auth AuthContext, req SubscribeR
 	if err != nil {
 		return Start{}, err
 	}
-	v, err := e.look(ctx, task, req.After, 1)
+	v, err := e.lookNow(ctx, task, lookKey{taskID: task.ID, after: req.After, limit: 1})
 	if err != nil {
 		return Start{}, err
 	}

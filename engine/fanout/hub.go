@@ -26,6 +26,7 @@ type Hub struct {
 	budget budget
 	reads  reads
 	loops  []*loop
+	waker  waker
 
 	outlets       atomic.Int64
 	subscriptions atomic.Int64
@@ -56,6 +57,7 @@ func New(cfg Config, src Source) (*Hub, error) {
 	for range cfg.Loops {
 		h.loops = append(h.loops, newLoop(h))
 	}
+	h.waker.signal = make(chan struct{}, 1)
 	h.wg.Go(h.logs.keep)
 	for _, l := range h.loops {
 		h.wg.Go(l.run)

@@ -72,6 +72,24 @@ func (r *registry) acquire(key string, after ID) (*log, error) {
 	return lg, nil
 }
 
+// peek returns the log of key, nil if it is not followed. One that lingers does
+// so anew.
+func (r *registry) peek(key string) *log {
+	s := r.of(key)
+	s.mu.Lock()
+	lg := s.logs[key]
+	linger := r.hub.cfg.Linger
+	renew := lg != nil && lg.refs == 0 && linger > 0 && r.hub.now()-lg.idleAt > int64(linger)/4
+	if renew {
+		lg.refs++
+	}
+	s.mu.Unlock()
+	if renew {
+		r.release(lg)
+	}
+	return lg
+}
+
 // release gives a reference back.
 func (r *registry) release(lg *log) {
 	s := r.of(lg.key)
@@ -121,7 +139,7 @@ func (r *registry) take(s *shard, lg *log) {
 }
 
 // keep drops logs that have been idle for Linger, until the hub is closed;
-// then it drops all.
+// then it drops all. It also works for the waker.
 func (r *registry) keep() {
 	linger := max(r.hub.cfg.Linger, 0)
 	pause := time.NewTimer(time.Hour)
@@ -132,8 +150,11 @@ func (r *registry) keep() {
 		select {
 		case <-r.left:
 		case <-pause.C:
+		case <-r.hub.waker.signal:
+			r.hub.waker.run()
 		case <-r.hub.ctx.Done():
 			r.close()
+			r.hub.waker.close()
 			return
 		}
 	}

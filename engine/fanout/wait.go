@@ -64,36 +64,49 @@ func (lg *log) past(after ID) bool {
 // wakeWaits ends the waits that have something to read; if the log is adrift,
 // all of them have. mu is held.
 func (lg *log) wakeWaits() {
-	for i := len(lg.waits) - 1; i >= 0; i-- {
-		if w := lg.waits[i]; lg.adrift || lg.past(w.after) {
-			lg.finish(w, nil)
-		}
-	}
+	lg.endWaits(nil, func(w *wait) bool { return lg.adrift || lg.past(w.after) })
 }
 
 // failWaits ends all waits. mu is held.
 func (lg *log) failWaits(err error) {
-	for i := len(lg.waits) - 1; i >= 0; i-- {
-		lg.finish(lg.waits[i], err)
-	}
+	lg.endWaits(err, func(*wait) bool { return true })
 }
 
-func (lg *log) finish(w *wait, err error) {
-	last := len(lg.waits) - 1
-	lg.waits[w.index] = lg.waits[last]
-	lg.waits[w.index].index = w.index
-	lg.waits[last] = nil
-	lg.waits = lg.waits[:last]
-	w.index = -1
-	w.err = err
-	close(w.done)
+// endWaits ends the waits that which picks. mu is held.
+func (lg *log) endWaits(err error, which func(*wait) bool) {
+	var over []*wait
+	rest := lg.waits[:0]
+	for _, w := range lg.waits {
+		if !which(w) {
+			w.index = len(rest)
+			rest = append(rest, w)
+			continue
+		}
+		w.index, w.err = -1, err
+		over = append(over, w)
+	}
+	if len(over) == 0 {
+		return
+	}
+	clear(lg.waits[len(rest):])
+	lg.waits = rest
+	if len(rest) == 0 {
+		lg.waits = nil
+	}
+	lg.hub.waker.wake(over)
 }
 
 // forget takes out a wait that was given up.
 func (lg *log) forget(w *wait) {
 	lg.mu.Lock()
 	defer lg.mu.Unlock()
-	if w.index >= 0 {
-		lg.finish(w, context.Canceled)
+	if w.index < 0 {
+		return
 	}
+	last := len(lg.waits) - 1
+	lg.waits[w.index] = lg.waits[last]
+	lg.waits[w.index].index = w.index
+	lg.waits[last] = nil
+	lg.waits = lg.waits[:last]
+	w.index = -1
 }
