@@ -28,6 +28,7 @@ func (b *bench) awaitWhole() {
 }
 
 func TestDueIndexIsLost(t *testing.T) {
+	t.Parallel()
 	for name, lose := range map[string]func(b *bench){
 		"all of it": func(b *bench) {
 			for shard := range dueShards {
@@ -54,6 +55,7 @@ func TestDueIndexIsLost(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			b := open(t, testConfig(t))
 			b.awaitWhole()
 			var ids []string
@@ -103,12 +105,38 @@ func (b *bench) members(key string) []string {
 func TestAuditPages(t *testing.T) {
 	b := open(t, testConfig(t))
 	const n = 3*auditPage + 7
-	ids := make([]string, 0, n)
-	for len(ids) < n {
-		if task := b.create(); shardOf(task.ID) == 3 {
-			ids = append(ids, task.ID)
-			b.append(task.ID, suspension("s", time.Now().Add(time.Hour)))
+	var mu sync.Mutex
+	var ids []string
+	missing := func() bool { mu.Lock(); defer mu.Unlock(); return len(ids) < n }
+	take := func(id string) bool {
+		mu.Lock()
+		defer mu.Unlock()
+		if shardOf(id) != 3 || len(ids) == n {
+			return false
 		}
+		ids = append(ids, id)
+		return true
+	}
+	var group sync.WaitGroup
+	for range 32 {
+		group.Go(func() {
+			for missing() {
+				now := toMicros(time.Now())
+				task, _, err := b.Create(t.Context(), engine.Task{
+					Owner: "ann", ClientRequestID: b.token(), Type: "t", Status: engine.StatusAccepted, CreatedAt: now, UpdatedAt: now,
+				})
+				if err == nil && take(task.ID) {
+					_, err = b.try(task.ID, suspension("s", time.Now().Add(time.Hour)))
+				}
+				if err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	if group.Wait(); t.Failed() {
+		return
 	}
 	for i, id := range ids {
 		if i%3 == 0 {
@@ -169,13 +197,15 @@ func TestDueIndexMayBeWrong(t *testing.T) {
 
 // A process may die between any two commands.
 func TestDueAfterACrash(t *testing.T) {
+	t.Parallel()
 	t.Run("listed, and never suspended", func(t *testing.T) {
 		b := open(t, testConfig(t))
 		task := b.create()
-		if err := b.listOpening(t.Context(), task.ID, opening{any: true, first: time.Now().UnixMilli()}); err != nil {
+		begin := time.Now()
+		if err := b.listOpening(t.Context(), task.ID, opening{any: true, first: begin.UnixMilli()}); err != nil {
 			t.Fatal(err)
 		}
-		if in, ok := b.actsPlace(task.ID); !ok || in < b.cfg.CommandTimeout {
+		if in, ok := b.actsPlace(task.ID); !ok || in+time.Since(begin) < b.cfg.CommandTimeout {
 			t.Errorf("it is looked at in %v, while the append may be on its way", in)
 		}
 		b.do("ZADD", b.keys.actions(shardOf(task.ID)), "0", task.ID)
@@ -202,7 +232,7 @@ func TestDueAfterACrash(t *testing.T) {
 		}
 		start := time.Now()
 		b.awaitDue(task.ID, "s")
-		if took := time.Since(start); took > 2*b.inFlight() {
+		if took := time.Since(start); took > 3*b.inFlight() {
 			t.Errorf("found after %v", took)
 		}
 	})
@@ -210,15 +240,15 @@ func TestDueAfterACrash(t *testing.T) {
 		b := open(t, testConfig(t))
 		task := b.create()
 		b.append(task.ID, suspension("s", time.Time{}))
-		b.wantVerdict("an answer", answer(task.ID, "s", "c"), engine.VerdictAccepted)
 		start := time.Now()
-		if len(b.dues()) > 0 {
+		b.wantVerdict("an answer", answer(task.ID, "s", "c"), engine.VerdictAccepted)
+		if len(b.dues()) > 0 && time.Since(start) < handOffGrace {
 			t.Error("a hand-off that has just begun is due")
 		}
 		if d := b.awaitDue(task.ID, "s"); d.Open || d.Answer == nil || d.HandedOver {
 			t.Errorf("it is %+v", d)
 		}
-		if took := time.Since(start); took < handOffGrace-100*time.Millisecond || took > handOffGrace+3*time.Second {
+		if took := time.Since(start); took < handOffGrace-time.Millisecond || took > 3*handOffGrace {
 			t.Errorf("it is due after %v", took)
 		}
 		if err := b.HandedOver(t.Context(), task.ID, "s", 0); err != nil {
@@ -292,6 +322,7 @@ func TestActsAreLost(t *testing.T) {
 // What one was given no other gets for a while, however often its task is listed;
 // then it is offered again.
 func TestDueIsOfferedToOne(t *testing.T) {
+	t.Parallel()
 	cfg := testConfig(t)
 	nodes := []*bench{open(t, cfg), open(t, cfg)}
 	b := nodes[0]
@@ -306,10 +337,11 @@ func TestDueIsOfferedToOne(t *testing.T) {
 	first, again := map[string]time.Time{}, map[string]time.Duration{}
 	eventually(t, "all were offered twice", func() bool {
 		var group sync.WaitGroup
+		begin := time.Now()
 		for i := range 4 {
 			group.Go(func() {
 				list, err := nodes[i%2].Due(t.Context(), 7)
-				if err != nil || len(list) > 7 {
+				if err != nil && engine.CodeOf(err) != engine.CodeStoreUnavailable || len(list) > 7 {
 					t.Errorf("Due gave %d, %v", len(list), err)
 				}
 				mu.Lock()
@@ -317,7 +349,7 @@ func TestDueIsOfferedToOne(t *testing.T) {
 				for _, d := range list {
 					key := d.TaskID + "/" + d.SuspendID
 					if at, ok := first[key]; !ok {
-						first[key] = time.Now()
+						first[key] = begin
 					} else if again[key] == 0 {
 						again[key] = time.Since(at)
 					}
@@ -329,7 +361,7 @@ func TestDueIsOfferedToOne(t *testing.T) {
 		return len(again) == tasks*each
 	})
 	for key, after := range again {
-		if after < expiryClaim-200*time.Millisecond {
+		if after < expiryClaim-time.Millisecond { // as the store rounds it
 			t.Errorf("%s was offered again after %v", key, after)
 		}
 	}

@@ -69,18 +69,23 @@ func (b *bench) suspension(taskID, suspendID string) engine.Suspension {
 	return s
 }
 
-// dues are the ids of the suspensions that Due gives now.
+// dues are the ids of the suspensions that Due gives now. A busy server may not
+// answer in the time that Due has; what it gave all the same counts.
 func (b *bench) dues() map[string]engine.DueSuspension {
 	b.Helper()
-	list, err := b.Due(b.Context(), 100)
-	if err != nil {
-		b.Fatalf("Due: %v", err)
-	}
 	found := map[string]engine.DueSuspension{}
-	for _, d := range list {
-		found[d.TaskID+"/"+d.SuspendID] = d
+	for deadline := time.Now().Add(patience); ; {
+		list, err := b.Due(b.Context(), 100)
+		for _, d := range list {
+			found[d.TaskID+"/"+d.SuspendID] = d
+		}
+		if err == nil {
+			return found
+		}
+		if engine.CodeOf(err) != engine.CodeStoreUnavailable || time.Now().After(deadline) {
+			b.Fatalf("Due: %v", err)
+		}
 	}
-	return found
 }
 
 // awaitDue waits until Due gives a suspension.
@@ -95,8 +100,8 @@ func (b *bench) awaitDue(taskID, suspendID string) engine.DueSuspension {
 	return found
 }
 
-// actsPlace is when Due is going to look at the task, in ms from now; ok is false
-// if it is not in the index.
+// actsPlace is how long it takes until Due is going to look at the task; ok is
+// false if it is not in the index.
 func (b *bench) actsPlace(taskID string) (in time.Duration, ok bool) {
 	b.Helper()
 	score, err := b.do("ZSCORE", b.keys.actions(shardOf(taskID)), taskID).ToFloat64()
@@ -112,25 +117,39 @@ func TestResolveAnswerLost(t *testing.T) {
 	b := open(t, cfg)
 	cfg.Redis.InitAddress = []string{server.Addr()}
 	direct := open(t, cfg)
+	usual := func() time.Duration {
+		task := direct.create()
+		direct.append(task.ID, suspension("s", time.Time{}))
+		begin := time.Now()
+		b.wantVerdict("an answer that comes", answer(task.ID, "s", "c"), engine.VerdictAccepted)
+		return time.Since(begin)
+	}()
 	repeated := 0
+	deadline := time.Now().Add(patience)
 	for n := 0; repeated < 3; n++ {
-		if n == 300 {
-			t.Fatal("no answer was lost")
+		if time.Now().After(deadline) {
+			t.Fatalf("%d answers were lost in %d tries", repeated, n)
 		}
 		task := direct.create()
 		direct.append(task.ID, suspension("s", time.Time{}))
 		r := answer(task.ID, "s", "c")
 		first := make(chan error, 1)
+		begin := time.Now()
 		go func() {
 			_, err := b.Resolve(t.Context(), r)
 			first <- err
 		}()
 		// After its place in the index, and before its answer, if it comes so.
-		time.Sleep(time.Duration(n%10) * 20 * time.Microsecond)
-		wire.LoseAnswers(3 * time.Millisecond)
+		time.Sleep(time.Duration(n%10) * usual / 8)
+		muted := wire.Mute()
+		for limit := time.Now().Add(time.Second); muted.Lost() == 0 && len(first) == 0 && time.Now().Before(limit); {
+			time.Sleep(100 * time.Microsecond) // polls
+		}
+		muted.Cut()
 		if err := <-first; err != nil {
 			b.wantCode("Resolve without an answer", err, engine.CodeStoreUnavailable)
 		} else {
+			usual = min(usual, time.Since(begin))
 			continue
 		}
 		var v engine.Verdict
@@ -527,7 +546,7 @@ func TestResolveWaits(t *testing.T) {
 	t.Parallel()
 	w := redistest.Sentinel(t)
 	b := openAt(t, w.Primary(), func(c *Config) {
-		c.Wait = WaitConfig{Replicas: 1, Timeout: 300 * time.Millisecond}
+		c.Wait = WaitConfig{Replicas: 1, Timeout: 1500 * time.Millisecond}
 	})
 	task := b.create()
 	b.append(task.ID, suspension("s", time.Time{}), suspension("t", time.Time{}), suspension("u", time.Time{}))
@@ -561,7 +580,7 @@ func TestResolveWaits(t *testing.T) {
 	b.wantCode("Act without a replica", err, engine.CodeStoreUnavailable)
 	begin := time.Now()
 	b.wantVerdict("another one", answer(task.ID, "t", "e"), engine.VerdictResolved)
-	if took := time.Since(begin); took > 290*time.Millisecond {
+	if took := time.Since(begin); took > b.cfg.Wait.Timeout {
 		t.Errorf("it took %v to refuse one", took)
 	}
 	w.AttachReplica()

@@ -53,9 +53,10 @@ func TestFaultFailoverLosesTheTail(t *testing.T) {
 	tr.start()
 	tr.awaitProgress(50)
 	old := watch.Primary()
-	old.Must("WAIT", "1", "1000")
+	old.AwaitReplicated(watch.Replica())
 	watch.DetachReplica()
-	tr.awaitProgress(200)
+	// Well within the 20 seconds that the replica stays fit for being chosen.
+	tr.awaitProgress(50)
 	lost := map[string]engine.EventID{}
 	for _, l := range tr.loads {
 		log := tr.readAll(tr.reader, l.task.ID)
@@ -127,11 +128,11 @@ func TestFaultClusterFailoverLosesTheTail(t *testing.T) {
 	victim := owner[tr.loads[0].task.ID]
 	tr.start()
 	tr.awaitProgress(50)
-	for _, node := range cluster.Nodes() {
-		node.Must("WAIT", "1", "1000")
+	for n, node := range cluster.Nodes() {
+		node.AwaitReplicated(cluster.Replicas()[n])
 	}
 	cluster.DetachReplica(victim)
-	tr.awaitProgress(200)
+	tr.awaitProgress(50)
 	lost := map[string]engine.EventID{}
 	for _, l := range tr.loads {
 		if log := tr.readAll(tr.reader, l.task.ID); len(log) > 0 {

@@ -52,7 +52,7 @@ func newInquiry(t *testing.T, option rueidis.ClientOption, tasks int) *inquiry {
 		// A failover may take places of the index and not the tasks: maintenance
 		// finds them.
 		CleanupInterval: 4 * time.Second,
-		Logger:          slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn})),
+		Logger:          slog.New(slog.NewTextHandler(rueidisstore.LastLines(t), &slog.HandlerOptions{Level: slog.LevelWarn})),
 	}
 	for range 2 {
 		s, err := rueidisstore.New(cfg)
@@ -92,6 +92,14 @@ func (q *inquiry) start() {
 				a.answered.Add(1)
 			}
 		})
+	}
+}
+
+// blame fails the test, unless it has ended.
+func (q *inquiry) blame(format string, args ...any) {
+	q.Helper()
+	if q.ctx.Err() == nil {
+		q.Errorf(format, args...)
 	}
 }
 
@@ -150,7 +158,7 @@ func (q *inquiry) next(a *asker, n int) bool {
 		return err
 	})
 	if err != nil {
-		q.Errorf("suspend %s of %s: %v", id, a.task.ID, err)
+		q.blame("suspend %s of %s: %v", id, a.task.ID, err)
 		return false
 	}
 	if !expires {
@@ -172,17 +180,17 @@ func (q *inquiry) answer(a *asker, id string) {
 			})
 			switch {
 			case err != nil:
-				q.Errorf("answer %s of %s: %v", id, a.task.ID, err)
+				q.blame("answer %s of %s: %v", id, a.task.ID, err)
 			case v == engine.VerdictAccepted, v == engine.VerdictDeduplicated:
 				accepted.Add(1)
 			case v != engine.VerdictResolved && !q.mayLose:
-				q.Errorf("answer %s of %s: the verdict is %d", id, a.task.ID, v)
+				q.blame("answer %s of %s: the verdict is %d", id, a.task.ID, v)
 			}
 		})
 	}
 	group.Wait()
 	if got := accepted.Load(); got != 1 && !q.mayLose {
-		q.Errorf("%d answers to %s of %s were accepted", got, id, a.task.ID)
+		q.blame("%d answers to %s of %s were accepted", got, id, a.task.ID)
 	}
 }
 
@@ -230,7 +238,7 @@ func (q *inquiry) see(s *rueidisstore.Store) {
 				err = s.HandedOver(q.ctx, d.TaskID, d.SuspendID, 0)
 			}
 			if err != nil && engine.CodeOf(err) != engine.CodeStoreUnavailable {
-				q.Errorf("see to %s of %s: %v", d.SuspendID, d.TaskID, err)
+				q.blame("see to %s of %s: %v", d.SuspendID, d.TaskID, err)
 			}
 		}
 	}

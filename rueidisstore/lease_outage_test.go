@@ -17,11 +17,13 @@ import (
 // are over, and neither the reaper of the other node nor the own one takes a
 // task from a worker that lives.
 func TestLeasesOutliveAnOutage(t *testing.T) {
+	t.Parallel()
 	for name, outage := range map[string]func(*redistest.Instance, func()){
 		"hung":      func(s *redistest.Instance, wait func()) { s.Pause(); wait(); s.Resume() },
 		"restarted": func(s *redistest.Instance, wait func()) { s.Kill(); wait(); s.Start() },
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			server := redistest.Server(t, redistest.AppendOnly("always"))
 			cfg := testConfig(t)
 			cfg.Redis = rueidis.ClientOption{InitAddress: []string{server.Addr()}}

@@ -1,14 +1,13 @@
 package rueidisstore
 
 import (
-	"cmp"
 	"context"
+	goflag "flag"
 	"fmt"
-	"io"
 	"log/slog"
-	"net"
 	"os"
-	"os/exec"
+	"runtime"
+	"slices"
 	"strconv"
 	"sync/atomic"
 	"testing"
@@ -18,26 +17,21 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/taskbridge/taskbridge-fiber/engine"
+	"github.com/taskbridge/taskbridge-fiber/rueidisstore/redistest"
 )
 
+// redisAddr is a server that tests share, each with a prefix of its own.
 var redisAddr string
 
 func TestMain(m *testing.M) {
-	stop, addr, err := startRedis()
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "redis-server could not be started:", err)
-		os.Exit(1)
-	}
-	redisAddr = addr
+	goflag.Parse()
+	waitSideBySide()
+	before := &beforeTests{}
+	redisAddr = redistest.Server(before).Addr()
 	code := m.Run()
-	stop()
+	before.end()
 	if code == 0 {
-		// rueidis closes the connections to nodes that left a Cluster 5 s later,
-		// and may be about to look at its topology for 1 s.
-		if err := goleak.Find(
-			goleak.IgnoreAnyFunction("github.com/redis/rueidis.(*clusterClient)._refresh.func2"),
-			goleak.IgnoreAnyFunction("github.com/redis/rueidis.(*call).DelayDo.func1"),
-		); err != nil {
+		if err := leaks(); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			code = 1
 		}
@@ -45,43 +39,64 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// startRedis starts a server without persistence on a free port.
-func startRedis(args ...string) (stop func(), addr string, err error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return nil, "", err
+// waitSideBySide lets more tests run at once than there are processors, unless
+// -parallel says how many: servers start, leases run out and failovers take their
+// time whoever else waits.
+func waitSideBySide() {
+	const tests = 8
+	given := false
+	goflag.Visit(func(f *goflag.Flag) { given = given || f.Name == "test.parallel" })
+	if !given {
+		_ = goflag.Set("test.parallel", strconv.Itoa(max(tests, runtime.GOMAXPROCS(0))))
 	}
-	port := l.Addr().(*net.TCPAddr).Port
-	l.Close()
-	binary := cmp.Or(os.Getenv("REDISTEST_SERVER"), "redis-server")
-	// The shell ends the server when its input ends: also if this process dies.
-	cmd := exec.Command("sh", append([]string{
-		"-c", `"$@" & read _; kill -9 $!; wait $! 2>/dev/null`, "sh", binary,
-		"--port", strconv.Itoa(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no",
-	}, args...)...)
-	cmd.Stdout, cmd.Stderr = io.Discard, os.Stderr
-	input, err := cmd.StdinPipe()
-	if err != nil {
-		return nil, "", err
-	}
-	if err := cmd.Start(); err != nil {
-		return nil, "", err
-	}
-	stop = func() {
-		_ = input.Close()
-		_ = cmd.Wait()
-	}
-	addr = "127.0.0.1:" + strconv.Itoa(port)
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
-		c, err := net.Dial("tcp", addr)
-		if err == nil {
-			c.Close()
-			return stop, addr, nil
+}
+
+// leaks waits until every goroutine has ended, or tells which have not.
+func leaks() error {
+	deadline := time.Now().Add(patience)
+	for {
+		// rueidis closes the connections to nodes that left a Cluster 5 s later,
+		// and may be about to look at its topology for 1 s.
+		err := goleak.Find(
+			goleak.IgnoreAnyFunction("github.com/redis/rueidis.(*clusterClient)._refresh.func2"),
+			goleak.IgnoreAnyFunction("github.com/redis/rueidis.(*call).DelayDo.func1"),
+		)
+		if err == nil || time.Now().After(deadline) {
+			return err
 		}
-		if time.Now().After(deadline) {
-			stop()
-			return nil, "", err
-		}
+	}
+}
+
+// beforeTests is the testing.TB of what is started before there is a test.
+type beforeTests struct {
+	testing.TB // nil: what is not below is not asked for
+	cleanups   []func()
+}
+
+func (*beforeTests) Helper()            {}
+func (*beforeTests) Failed() bool       { return false }
+func (b *beforeTests) Cleanup(f func()) { b.cleanups = append(b.cleanups, f) }
+
+func (b *beforeTests) Fatal(args ...any) {
+	fmt.Fprintln(os.Stderr, append([]any{"before the tests:"}, args...)...)
+	b.end()
+	os.Exit(1)
+}
+
+func (b *beforeTests) Fatalf(format string, args ...any) { b.Fatal(fmt.Sprintf(format, args...)) }
+
+func (b *beforeTests) TempDir() string {
+	dir, err := os.MkdirTemp("", "rueidisstore")
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { _ = os.RemoveAll(dir) })
+	return dir
+}
+
+func (b *beforeTests) end() {
+	for _, f := range slices.Backward(b.cleanups) {
+		f()
 	}
 }
 
@@ -100,7 +115,7 @@ func testConfig(tb testing.TB) Config {
 	return Config{
 		Redis:  rueidis.ClientOption{InitAddress: []string{redisAddr}},
 		Prefix: fmt.Sprintf("t%d", prefixes.Add(1)),
-		Logger: slog.New(slog.NewTextHandler(tb.Output(), nil)),
+		Logger: slog.New(slog.NewTextHandler(LastLines(tb), nil)),
 	}
 }
 
@@ -188,14 +203,18 @@ func (b *bench) read(taskID string, after engine.EventID, limit int) engine.Page
 	return p
 }
 
+// patience bounds every wait for something that must happen, on a machine that
+// has much else to do.
+const patience = 30 * time.Second
+
 func eventually(tb testing.TB, what string, cond func() bool) {
 	tb.Helper()
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(patience)
 	tick := time.NewTicker(2 * time.Millisecond)
 	defer tick.Stop()
 	for !cond() {
 		if time.Now().After(deadline) {
-			tb.Fatalf("not in time: %s", what)
+			tb.Fatalf("not within %v: %s", patience, what)
 		}
 		<-tick.C
 	}

@@ -100,6 +100,7 @@ func TestDamagedLog(t *testing.T) {
 
 // Config.Wait in a Cluster, where WAIT has no key that says which node to ask.
 func TestWaitOnCluster(t *testing.T) {
+	t.Parallel()
 	cfg := testConfig(t)
 	cluster := redistest.Cluster(t)
 	cfg.Redis.InitAddress = cluster.Addrs()

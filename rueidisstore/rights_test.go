@@ -43,6 +43,7 @@ func documentedRights(t *testing.T, rows ...string) redistest.Option {
 // The rights that the documentation names are enough for everything that a store
 // does, on each set-up.
 func TestLeastRights(t *testing.T) {
+	t.Parallel()
 	t.Run("one server", func(t *testing.T) {
 		t.Parallel()
 		s := redistest.Server(t, documentedRights(t))
@@ -107,7 +108,7 @@ func useEverything(t *testing.T, cfg Config, servers ...*redistest.Instance) {
 				check("RequestCancel", err)
 				select {
 				case <-reasons:
-				case <-time.After(10 * time.Second):
+				case <-time.After(patience):
 					t.Error("no signal")
 				}
 			}

@@ -34,7 +34,8 @@ func testStores(t *testing.T, option rueidis.ClientOption) {
 			t.Helper()
 			cfg := rueidisstore.Config{
 				Redis: option, Prefix: fmt.Sprintf("suite%d", prefixes.Add(1)),
-				Logger: slog.New(slog.NewTextHandler(t.Output(), nil)),
+				CommandTimeout: 5 * time.Second, // on a busy machine
+				Logger:         slog.New(slog.NewTextHandler(rueidisstore.LastLines(t), nil)),
 			}
 			set(&cfg)
 			return open(t, cfg)
@@ -50,7 +51,7 @@ func testStores(t *testing.T, option rueidis.ClientOption) {
 			return opener(func(c *rueidisstore.Config) { c.MaxStreamLength = 10 })(t), 10
 		},
 		OpenExpiring: opener(func(c *rueidisstore.Config) {
-			c.StreamTTL, c.RecordTTL = 500*time.Millisecond, 2*time.Second
+			c.StreamTTL, c.RecordTTL = 500*time.Millisecond, 4*time.Second
 		}),
 	})
 }

@@ -24,7 +24,7 @@ func wantRefused(t *testing.T, cfg Config, words ...string) {
 			t.Errorf("New gave %v, which does not say %q", err, w)
 		}
 	}
-	if took := time.Since(start); took > 10*time.Second {
+	if took := time.Since(start); took > 20*time.Second {
 		t.Errorf("it took %v", took)
 	}
 }
@@ -104,6 +104,7 @@ func TestRehearsalLeavesNothing(t *testing.T) {
 
 // Every verb is bounded in time, whatever the caller's patience.
 func TestHungServer(t *testing.T) {
+	t.Parallel()
 	server := redistest.Server(t)
 	cfg := testConfig(t)
 	cfg.Redis.InitAddress = []string{server.Addr()}
@@ -139,7 +140,7 @@ func TestHungServer(t *testing.T) {
 	for name, verb := range verbs {
 		start := time.Now()
 		err := verb()
-		if took := time.Since(start); took > 5*cfg.CommandTimeout {
+		if took := time.Since(start); took > 5*time.Second { // the client's own default is 10
 			t.Errorf("%s took %v", name, took)
 		}
 		if err == nil || name != "Ready" && engine.CodeOf(err) != engine.CodeStoreUnavailable {
@@ -181,6 +182,7 @@ func TestBound(t *testing.T) {
 }
 
 func TestWait(t *testing.T) {
+	t.Parallel()
 	primary := redistest.Server(t)
 	cfg := testConfig(t)
 	cfg.Redis.InitAddress = []string{primary.Addr()}

@@ -9,10 +9,12 @@ import (
 )
 
 func TestStore(t *testing.T) {
+	t.Parallel()
 	opener := func(set func(*Config)) func(t *testing.T) engine.Store {
 		return func(t *testing.T) engine.Store {
 			t.Helper()
 			cfg := testConfig(t)
+			cfg.CommandTimeout = 5 * time.Second // on a busy machine
 			set(&cfg)
 			s := open(t, cfg)
 			return any(s.Store).(engine.Store)
@@ -26,6 +28,6 @@ func TestStore(t *testing.T) {
 		OpenShort: func(t *testing.T) (engine.Store, int) {
 			return opener(func(c *Config) { c.MaxStreamLength = 10 })(t), 10
 		},
-		OpenExpiring: opener(func(c *Config) { c.StreamTTL, c.RecordTTL = 500*time.Millisecond, 2*time.Second }),
+		OpenExpiring: opener(func(c *Config) { c.StreamTTL, c.RecordTTL = 500*time.Millisecond, 4*time.Second }),
 	})
 }

@@ -197,6 +197,7 @@ func TestTailWithoutTracking(t *testing.T) {
 	if _, err := b.RequestCancel(t.Context(), task.ID, "why"); err != nil {
 		t.Fatal(err)
 	}
+	eventually(t, "a signal", func() bool { return len(reasons) > 0 })
 	if got := <-reasons; got != "why" {
 		t.Errorf("the reason is %q", got)
 	}
@@ -243,18 +244,13 @@ func TestTailSignalsDuringOutage(t *testing.T) {
 			t.Fatal(err)
 		}
 		server.CutConnections()
-		for {
-			if _, err = b.RequestCancel(t.Context(), task.ID, "why"); err == nil {
-				break
-			}
-		}
-		select {
-		case got := <-reasons:
-			if got != "why" {
-				t.Errorf("the reason is %q", got)
-			}
-		case <-time.After(10 * time.Second):
-			t.Fatal("no signal")
+		eventually(t, "the request is taken", func() bool {
+			_, err := b.RequestCancel(t.Context(), task.ID, "why")
+			return err == nil
+		})
+		eventually(t, "a signal", func() bool { return len(reasons) > 0 })
+		if got := <-reasons; got != "why" {
+			t.Errorf("the reason is %q", got)
 		}
 		stop()
 	}

@@ -63,7 +63,7 @@ func newTrial(t *testing.T, option rueidis.ClientOption, busy, quiet int) *trial
 		Redis: option, Prefix: fmt.Sprintf("trial%d", prefixes.Add(1)), MaxStreamLength: 1 << 20,
 		// The sweep is for what nobody thought of; none of this may need it.
 		Tail:   rueidisstore.TailConfig{SweepInterval: time.Hour},
-		Logger: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn})),
+		Logger: slog.New(slog.NewTextHandler(rueidisstore.LastLines(t), &slog.HandlerOptions{Level: slog.LevelWarn})),
 	}}
 	tr.stop = sync.OnceFunc(func() { close(tr.stopped) })
 	t.Cleanup(func() { // after the engines' end, which frees whoever waits
@@ -103,6 +103,7 @@ func (tr *trial) engine(s *rueidisstore.Store) *engine.Engine {
 		tr.Fatal(err)
 	}
 	tr.Cleanup(func() {
+		tr.stop() // of a test that has failed, no more than that is to be read
 		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
 		if err := e.Shutdown(ctx); err != nil {
@@ -142,13 +143,14 @@ func (tr *trial) start() {
 	}
 }
 
-// pace is how often a task gets its next messages.
-const pace = 2 * time.Millisecond
+// pace is how often a task gets its next messages. A dozen of tasks then have an
+// append on its way at nearly any time, and several trials fit on two cores.
+const pace = 5 * time.Millisecond
 
 func (tr *trial) appendTo(l *load) {
 	ctx := context.Background()
 	if err := l.run.Emit(ctx, engine.Started{}); err != nil {
-		tr.Errorf("append to %s: %v", l.task.ID, err)
+		tr.blame(l, err)
 		return
 	}
 	tick := time.NewTicker(pace * time.Duration(l.burst))
@@ -160,10 +162,22 @@ func (tr *trial) appendTo(l *load) {
 		case <-tick.C:
 		}
 		if err := l.next(ctx); err != nil {
-			tr.Errorf("append to %s after message %d: %v", l.task.ID, l.acked.Load(), err)
+			tr.blame(l, err)
 			return
 		}
 	}
+}
+
+// blame fails the test, unless it has ended.
+func (tr *trial) blame(l *load, err error) {
+	select {
+	case <-tr.stopped:
+		if tr.Failed() {
+			return
+		}
+	default:
+	}
+	tr.Errorf("append to %s after message %d: %v", l.task.ID, l.acked.Load(), err)
 }
 
 // next appends the next messages and notes that they are stored.

@@ -19,7 +19,7 @@ func TestWaitForReplica(t *testing.T) {
 	length := func(s *redistest.Instance, taskID string) any { return s.Must("XLEN", b.keys.log(taskID)) }
 
 	task := b.create()
-	b.append(task.ID, completed())
+	b.confirmed(engine.Append{TaskID: task.ID, Token: "end", Events: []engine.Draft{completed()}})
 	if n := length(w.Replica(), task.ID); n != int64(2) { // with the header
 		t.Errorf("the replica has %v entries of what was confirmed", n)
 	}
@@ -33,20 +33,30 @@ func TestWaitForReplica(t *testing.T) {
 		begin := time.Now()
 		_, err := b.Append(t.Context(), end)
 		b.wantCode("Append without a replica", err, engine.CodeStoreUnavailable)
-		if took := time.Since(begin); took < 300*time.Millisecond || took > 5*time.Second {
+		if took := time.Since(begin); took < 290*time.Millisecond || took > 10*time.Second {
 			t.Errorf("it took %v", took)
 		}
 	}
 	w.AttachReplica()
-	eventually(t, "it is confirmed", func() bool {
-		_, err := b.Append(t.Context(), end)
-		return err == nil
-	})
+	b.confirmed(end)
 	for _, s := range []*redistest.Instance{w.Primary(), w.Replica()} {
 		if n := length(s, task.ID); n != int64(3) {
 			t.Errorf("the log has %v entries", n)
 		}
 	}
+}
+
+// confirmed repeats an append until it is confirmed, as the engine does: a busy
+// replica may take its time.
+func (b *bench) confirmed(a engine.Append) {
+	b.Helper()
+	eventually(b.TB, "the append is confirmed", func() bool {
+		_, err := b.Append(b.Context(), a)
+		if err != nil && engine.CodeOf(err) != engine.CodeStoreUnavailable {
+			b.Fatal(err)
+		}
+		return err == nil
+	})
 }
 
 // What Config.Wait.Fsync has confirmed survives a crash at once, on a server that

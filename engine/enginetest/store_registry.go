@@ -122,11 +122,11 @@ func testCreateKeys(f *fixture) {
 }
 
 func testCreateRace(f *fixture) {
-	const callers = 50
+	const callers = 30
 	for range 20 {
 		draft := f.draftTask()
 		// Large, so that the calls overlap in a store in memory too.
-		draft.Input = []byte(`{"a":"` + strings.Repeat("x", 256<<10) + `"}`)
+		draft.Input = []byte(`{"a":"` + strings.Repeat("x", 128<<10) + `"}`)
 		var (
 			group   sync.WaitGroup
 			tasks   [callers]engine.Task

@@ -255,7 +255,7 @@ func (m *Migration) MoveKeys(n int) int {
 		return 0
 	}
 	from.Must(append([]string{
-		"MIGRATE", "127.0.0.1", strconv.Itoa(to.Port()), "", "0", "5000",
+		"MIGRATE", "127.0.0.1", strconv.Itoa(to.Port()), "", "0", "15000",
 		"AUTH2", adminName, adminPassword, "KEYS",
 	}, keys...)...)
 	return len(keys)

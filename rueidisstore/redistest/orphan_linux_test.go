@@ -22,6 +22,7 @@ func TestServersDieWithTheTest(t *testing.T) {
 		_, _ = fmt.Fprintln(os.Stdout, "started", redistest.Server(t).Addr())
 		select {} // until it is killed
 	}
+	t.Parallel()
 	child := exec.Command(os.Args[0], "-test.run=^TestServersDieWithTheTest$")
 	child.Env = append(os.Environ(), orphanEnv+"=1")
 	out, err := child.StdoutPipe()
@@ -42,8 +43,7 @@ func TestServersDieWithTheTest(t *testing.T) {
 	if addr == "" {
 		t.Fatal("the child started no server")
 	}
-	deadline := time.Now().Add(5 * time.Second)
-	for {
+	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(time.Millisecond) { // polls
 		c, err := net.Dial("tcp", addr)
 		if err != nil {
 			return

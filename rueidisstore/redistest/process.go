@@ -66,13 +66,17 @@ func (p *process) gone() bool {
 
 // showLog gives a failed test the end of what the server wrote.
 func showLog(t testing.TB, name, dir string) {
-	const lines = 25
+	const lines, columns = 15, 200
 	b, err := os.ReadFile(filepath.Join(dir, logName))
 	if err != nil {
 		return
 	}
 	all := strings.Split(strings.TrimSpace(string(b)), "\n")
-	t.Logf("the end of the log of %s:\n%s", name, strings.Join(all[max(0, len(all)-lines):], "\n"))
+	all = all[max(0, len(all)-lines):]
+	for i, line := range all {
+		all[i] = clip(line, columns)
+	}
+	t.Logf("the end of the log of %s:\n%s", name, strings.Join(all, "\n"))
 }
 
 func writeConfig(dir string, lines []string) (string, error) {

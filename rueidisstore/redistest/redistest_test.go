@@ -16,6 +16,7 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func TestServerKeepsDataThroughACrash(t *testing.T) {
+	t.Parallel()
 	s := redistest.Server(t, redistest.AppendOnly("always"))
 	s.Must("SET", "k", "v")
 	addr := s.Addr()
@@ -26,6 +27,7 @@ func TestServerKeepsDataThroughACrash(t *testing.T) {
 }
 
 func TestServerPauses(t *testing.T) {
+	t.Parallel()
 	s := redistest.Server(t)
 	s.Pause()
 	answered := make(chan error, 1)
@@ -36,7 +38,7 @@ func TestServerPauses(t *testing.T) {
 	select {
 	case err := <-answered:
 		t.Fatalf("a paused server answered: %v", err)
-	case <-time.After(100 * time.Millisecond):
+	case <-time.After(100 * time.Millisecond): // an answer takes less
 	}
 	s.Resume()
 	if err := <-answered; err != nil {
@@ -45,6 +47,7 @@ func TestServerPauses(t *testing.T) {
 }
 
 func TestServerUsersAndMemory(t *testing.T) {
+	t.Parallel()
 	s := redistest.Server(t, redistest.Password("secret"), redistest.User("ann", "on >pw ~a:* +get"),
 		redistest.MaxMemory("3mb", "noeviction"))
 	if got := s.Must("ACL", "WHOAMI"); got != "redistest" {
@@ -62,6 +65,7 @@ func TestServerUsersAndMemory(t *testing.T) {
 }
 
 func TestServerTLS(t *testing.T) {
+	t.Parallel()
 	s := redistest.Server(t, redistest.TLS())
 	if got := s.Must("PING"); got != "PONG" {
 		t.Errorf("got %v", got)
@@ -72,6 +76,7 @@ func TestServerTLS(t *testing.T) {
 }
 
 func TestClusterMovesSlots(t *testing.T) {
+	t.Parallel()
 	c := redistest.Cluster(t)
 	slot := c.Slot("{a}:1")
 	owner, _ := c.Owner(slot)
@@ -94,10 +99,11 @@ func TestClusterMovesSlots(t *testing.T) {
 }
 
 func TestSentinelFailsOver(t *testing.T) {
+	t.Parallel()
 	w := redistest.Sentinel(t)
 	first := w.Primary()
 	first.Must("SET", "k", "v")
-	first.Must("WAIT", "1", "1000")
+	first.AwaitReplicated(w.Replica())
 	w.Failover()
 	if w.Primary() == first {
 		t.Fatal("the primary is the same")
@@ -109,10 +115,11 @@ func TestSentinelFailsOver(t *testing.T) {
 }
 
 func TestSentinelLosesWhatTheReplicaLacks(t *testing.T) {
+	t.Parallel()
 	w := redistest.Sentinel(t)
 	first := w.Primary()
 	first.Must("SET", "k", "kept")
-	first.Must("WAIT", "1", "1000")
+	first.AwaitReplicated(w.Replica())
 	w.DetachReplica()
 	first.Must("SET", "k", "lost")
 	first.Kill()
@@ -128,6 +135,7 @@ func TestSentinelLosesWhatTheReplicaLacks(t *testing.T) {
 }
 
 func TestWireLosesAnswers(t *testing.T) {
+	t.Parallel()
 	s := redistest.Server(t)
 	w := redistest.NewWire(t, s.Addr())
 	c, err := net.Dial("tcp", w.Addr())
@@ -142,25 +150,27 @@ func TestWireLosesAnswers(t *testing.T) {
 	if _, err := c.Read(answer); err != nil || !strings.HasPrefix(string(answer), "+OK") {
 		t.Fatalf("%q, %v", answer, err)
 	}
-	lost := make(chan int)
-	go func() { lost <- w.LoseAnswers(300 * time.Millisecond) }()
-	time.Sleep(50 * time.Millisecond) // it loses by now
+	muted := w.Mute()
 	if _, err := c.Write([]byte("INCR n\r\n")); err != nil {
 		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(30 * time.Second); muted.Lost() == 0 && time.Now().Before(deadline); {
+		time.Sleep(time.Millisecond) // polls
+	}
+	if n := muted.Cut(); n != 1 || s.Must("GET", "n") != "1" {
+		t.Errorf("%d connections lost an answer; the server has %v", n, s.Must("GET", "n"))
 	}
 	if n, err := c.Read(answer); err == nil {
 		t.Errorf("an answer got through: %q", answer[:n])
 	}
-	if n := <-lost; n != 1 || s.Must("GET", "n") != "1" {
-		t.Errorf("%d connections lost an answer; the server has %v", n, s.Must("GET", "n"))
-	}
 }
 
 func TestClusterFailsOver(t *testing.T) {
+	t.Parallel()
 	c := redistest.ClusterWithReplicas(t)
 	first, n := c.Owner(c.Slot("k"))
 	first.Must("SET", "k", "kept")
-	first.Must("WAIT", "1", "1000")
+	first.AwaitReplicated(c.Replicas()[n])
 	c.DetachReplica(n)
 	first.Must("SET", "k", "lost")
 	c.KillPrimary(n)

@@ -43,6 +43,27 @@ func (c *Nodes) awaitInStep(primary, replica *Instance) {
 	})
 }
 
+// AwaitReplicated waits until replica has what the server has by now.
+func (i *Instance) AwaitReplicated(replica *Instance) {
+	i.t.Helper()
+	info, err := i.Info("replication")
+	if err != nil {
+		i.t.Fatalf("redistest: %s: %v", i.name, err)
+	}
+	want, err := strconv.ParseUint(info["master_repl_offset"], 10, 64)
+	if err != nil {
+		i.t.Fatalf("redistest: %s: %v", i.name, err)
+	}
+	replica.await("it has what its primary has", func() (bool, error) {
+		info, err := replica.Info("replication")
+		if err != nil {
+			return false, err
+		}
+		have, err := strconv.ParseUint(info["slave_repl_offset"], 10, 64)
+		return err == nil && have >= want, fmt.Errorf("it has %d of %d, %w", have, want, err)
+	})
+}
+
 // DetachReplica cuts the link of a primary's replica, so that what is written to
 // the n-th slots from now on is lost when the replica takes over.
 func (c *Nodes) DetachReplica(n int) {

@@ -20,7 +20,7 @@ const (
 )
 
 // replyTimeout bounds one command of the tests' own.
-const replyTimeout = 5 * time.Second
+const replyTimeout = 15 * time.Second
 
 // call sends one command on a connection of its own. The reply is a string, an
 // int64, a []any of replies, or nil.

@@ -64,7 +64,8 @@ func (w *Watch) sentinel(n int) *Instance {
 			fmt.Sprintf("sentinel monitor %s 127.0.0.1 %d %d", MasterSet, w.servers[0].Port(), quorum),
 			fmt.Sprintf("sentinel auth-user %s %s", MasterSet, adminName),
 			fmt.Sprintf("sentinel auth-pass %s %s", MasterSet, adminPassword),
-			"sentinel down-after-milliseconds " + MasterSet + " 1000",
+			// A busy machine must not look like a primary that is down.
+			"sentinel down-after-milliseconds " + MasterSet + " 2000",
 			"sentinel failover-timeout " + MasterSet + " 4000",
 		}
 	}, "--sentinel")
@@ -192,7 +193,7 @@ func (w *Watch) AwaitFailover(old *Instance) {
 
 // DetachReplica cuts the replica's link and keeps it from coming back, so that
 // what is written from now on is lost in the next failover. It stays fit for
-// being chosen for about 10 seconds.
+// being chosen for about 20 seconds.
 func (w *Watch) DetachReplica() {
 	w.t.Helper()
 	primary := w.Primary()

@@ -14,8 +14,9 @@ import (
 	"time"
 )
 
-// patience bounds every wait for something that must happen.
-const patience = 20 * time.Second
+// patience bounds every wait for something that must happen, on a machine that
+// has much else to do.
+const patience = 45 * time.Second
 
 // Instance is one server. Its address stays the same through restarts.
 type Instance struct {
@@ -291,15 +292,16 @@ func (i *Instance) await(what string, cond func() (bool, error)) {
 	i.t.Helper()
 	if err := poll(patience, cond); err != nil {
 		showLog(i.t, i.name, i.dir)
-		i.t.Fatalf("redistest: %s at %s: not within %v: %s: %v", i.name, i.Addr(), patience, what, err)
+		i.t.Fatalf("redistest: %s at %s: not within %v: %s: %s", i.name, i.Addr(), patience, what, clip(err.Error(), 2000))
 	}
 }
 
+// poll asks until cond holds, less and less often: asking takes a connection, and
+// what takes long may take a little longer.
 func poll(limit time.Duration, cond func() (bool, error)) error {
+	const first, last = 2 * time.Millisecond, 50 * time.Millisecond
 	deadline := time.Now().Add(limit)
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for {
+	for pause := first; ; pause = min(pause*5/4, last) {
 		ok, err := cond()
 		if ok {
 			return nil
@@ -310,8 +312,17 @@ func poll(limit time.Duration, cond func() (bool, error)) error {
 			}
 			return err
 		}
-		<-tick.C
+		time.Sleep(pause)
 	}
+}
+
+// clip keeps what is printed readable: what the nodes of a Cluster say of its
+// slots may take many pages.
+func clip(s string, most int) string {
+	if len(s) <= most {
+		return s
+	}
+	return fmt.Sprintf("%s … (%d bytes)", s[:most], len(s))
 }
 
 // fields splits "k=v k=v" and "k:v\r\nk:v".

@@ -48,19 +48,42 @@ func (w *Wire) Addr() string { return w.listener.Addr().String() }
 // within the time, and then cuts every connection. It returns how many of them
 // lost an answer.
 func (w *Wire) LoseAnswers(within time.Duration) int {
+	m := w.Mute()
+	time.Sleep(within) // the server does what it was asked
+	return m.Cut()
+}
+
+// Muted are connections whose answers get lost.
+type Muted struct{ links []*link }
+
+// Mute lets what clients send reach the server and loses what it answers, on the
+// connections that there are now, until they are cut.
+func (w *Wire) Mute() *Muted {
 	w.mu.Lock()
-	var all []*link
+	defer w.mu.Unlock()
+	m := new(Muted)
 	for k := range w.links {
 		k.mute.Store(true)
-		all = append(all, k)
+		m.links = append(m.links, k)
 	}
-	w.mu.Unlock()
-	time.Sleep(within) // the server does what it was asked
+	return m
+}
+
+// Lost is how many of the connections have lost an answer.
+func (m *Muted) Lost() int {
 	lost := 0
-	for _, k := range all {
+	for _, k := range m.links {
 		if k.swallowed.Load() > 0 {
 			lost++
 		}
+	}
+	return lost
+}
+
+// Cut cuts the connections and returns how many of them lost an answer.
+func (m *Muted) Cut() int {
+	lost := m.Lost()
+	for _, k := range m.links {
 		k.cut()
 	}
 	return lost
