@@ -1,4 +1,4 @@
-// Minimal is the least code that mounts the bridge: one kind of task, the
+// Minimal is the least code that mounts the bridge well: one kind of task, the
 // embedded store, and callers who are believed. See examples/jwt for callers
 // who are not, and examples/quickstart for a host with everything.
 //
@@ -68,9 +68,16 @@ func newApp() (*fiber.App, *fiberbridge.Bridge, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	// Uploads pass through without being held in memory.
-	app := fiber.New(fiber.Config{StreamRequestBody: true, DisablePreParseMultipartForm: true})
-	return app, bridge, bridge.Mount(app.Group("/api/v1"))
+	app := fiber.New(fiber.Config{
+		ErrorHandler: bridge.ErrorHandler(nil),
+		// Both: uploads pass through without being held in memory.
+		StreamRequestBody:            true,
+		DisablePreParseMultipartForm: true,
+	})
+	// Nobody holds a connection by sending a byte now and then. In fiber.Config
+	// it would bound uploads, too; so the bridge looks after those.
+	app.Server().ReadTimeout = 10 * time.Second
+	return app, bridge, errors.Join(bridge.MountHealth(app), bridge.Mount(app.Group("/api/v1")))
 }
 
 type input struct{}

@@ -66,11 +66,14 @@ func newApp(known services) (*fiber.App, *fiberbridge.Bridge, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	bridge, err := fiberbridge.New(fiberbridge.Config{Engine: eng, Auth: known.authenticate})
+	bridge, err := fiberbridge.New(fiberbridge.Config{
+		Engine: eng, Auth: known.authenticate,
+		Uploads: fiberbridge.UploadConfig{Disable: true}, // its tasks take no files
+	})
 	if err != nil {
 		return nil, nil, err
 	}
-	app := fiber.New(fiber.Config{ErrorHandler: bridge.ErrorHandler(nil)})
+	app := fiber.New(fiber.Config{ErrorHandler: bridge.ErrorHandler(nil), ReadTimeout: 10 * time.Second})
 	return app, bridge, bridge.Mount(app.Group("/api/v1"))
 }
 

@@ -70,11 +70,14 @@ func newApp(users map[string]string) (*fiber.App, *fiberbridge.Bridge, error) {
 		return nil, nil, err
 	}
 	s := newSessions(users, eng)
-	bridge, err := fiberbridge.New(fiberbridge.Config{Engine: eng, Auth: s.authenticate})
+	bridge, err := fiberbridge.New(fiberbridge.Config{
+		Engine: eng, Auth: s.authenticate,
+		Uploads: fiberbridge.UploadConfig{Disable: true}, // its tasks take no files
+	})
 	if err != nil {
 		return nil, nil, err
 	}
-	app := fiber.New(fiber.Config{ErrorHandler: bridge.ErrorHandler(nil)})
+	app := fiber.New(fiber.Config{ErrorHandler: bridge.ErrorHandler(nil), ReadTimeout: 10 * time.Second})
 	app.Post("/login", s.login)
 	app.Post("/logout", s.logout)
 	return app, bridge, bridge.Mount(app.Group("/api/v1"))
