@@ -25,7 +25,8 @@ type nodes struct{ here, there *streamHost }
 
 var redisPrefixes atomic.Int64
 
-// overStores runs a test on both stores, with plain sockets taken over and not.
+// overStores runs a test on both stores, with plain sockets taken over and not,
+// all at once.
 func overStores(t *testing.T, f func(t *testing.T, start func(setup hostSetup) nodes)) {
 	redis := redistest.Server(t)
 	for _, portable := range []bool{false, true} {
@@ -42,12 +43,14 @@ func overStores(t *testing.T, f func(t *testing.T, start func(setup hostSetup) n
 			return setup
 		}
 		t.Run("memory, "+path, func(t *testing.T) {
+			t.Parallel()
 			f(t, func(setup hostSetup) nodes {
 				h := startHost(t, with(t, setup))
 				return nodes{h, h}
 			})
 		})
 		t.Run("redis, "+path, func(t *testing.T) {
+			t.Parallel()
 			f(t, func(setup hostSetup) nodes {
 				prefix := fmt.Sprint("access-", redisPrefixes.Add(1))
 				setup = with(t, setup)
@@ -142,10 +145,11 @@ func (c *sseClient) wantClosing(t *testing.T, reason string) {
 	}
 }
 
-// soon bounds what must be felt within a second.
+// soon bounds what must be felt at once: in milliseconds, on a machine that has
+// nothing else to do. Nothing here comes round by itself before many seconds.
 func soon(t *testing.T, began time.Time) {
 	t.Helper()
-	if took := time.Since(began); took > time.Second {
+	if took := time.Since(began); took > 8*time.Second {
 		t.Errorf("it took %v", took)
 	}
 }

@@ -3,6 +3,7 @@ package fiberbridge
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net/http/httputil"
 	"strings"
@@ -141,6 +142,11 @@ type sseBlock struct {
 	id, event, data string
 	retry           string
 	comments        []string
+}
+
+// String keeps what a failed test prints readable.
+func (b sseBlock) String() string {
+	return fmt.Sprintf("{id %s, event %q, retry %q, comments %.100q, data %.300s}", b.id, b.event, b.retry, b.comments, b.data)
 }
 
 // parseSSE reads a stream as WHATWG HTML section 9.2.6 does, line ends of all

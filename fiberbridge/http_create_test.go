@@ -420,7 +420,7 @@ func TestUnreadBodyIsNoRequest(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			_ = conn.SetDeadline(time.Now().Add(5 * time.Second))
+			_ = conn.SetDeadline(time.Now().Add(enough))
 			fmt.Fprintf(conn, "%s\r\nHost: x\r\n%s", head, body)
 			_ = conn.(*net.TCPConn).CloseWrite()
 			got, _ := io.ReadAll(conn)

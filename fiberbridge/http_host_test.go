@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -100,7 +101,7 @@ func newHTTPHost(t testing.TB, change func(*hostOptions)) *httpHost {
 	}
 	h := &httpHost{app: app, bridge: bridge, engine: eng, store: store, prefix: opt.prefix}
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), enough)
 		defer cancel()
 		for _, id := range h.open { // or the executor waits for them
 			_, _ = eng.Cancel(ctx, engine.AuthContext{Subject: "alice"}, id, "")
@@ -221,13 +222,15 @@ type createdTask struct {
 	Deduplicated                    bool
 }
 
+var requests atomic.Int64
+
 // create makes a task of alice's.
 func (h *httpHost) create(t testing.TB, taskType, input string) string {
 	t.Helper()
 	if input == "" {
 		input = "{}"
 	}
-	r := h.do(t, "POST", "/tasks", fmt.Sprintf(`{"clientRequestId":"r-%d","taskType":%q,"input":%s}`, time.Now().UnixNano(), taskType, input))
+	r := h.do(t, "POST", "/tasks", fmt.Sprintf(`{"clientRequestId":"r-%d","taskType":%q,"input":%s}`, requests.Add(1), taskType, input))
 	if r.status != 201 {
 		t.Fatal(r)
 	}
@@ -266,7 +269,7 @@ func (h *httpHost) poll(t testing.TB, taskID, query string) pollPage {
 func (h *httpHost) until(t testing.TB, taskID string, status ...string) {
 	t.Helper()
 	after := ""
-	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); {
+	for end := time.Now().Add(enough); time.Now().Before(end); {
 		p := h.poll(t, taskID, "waitTimeoutMs=200&afterEventId="+after)
 		for _, s := range status {
 			if p.Status == s {
@@ -293,7 +296,7 @@ func (h *httpHost) listen(t testing.TB) (string, *http.Client) {
 	transport := &http.Transport{}
 	t.Cleanup(func() {
 		transport.CloseIdleConnections()
-		if err := h.app.ShutdownWithTimeout(5 * time.Second); err != nil {
+		if err := h.app.ShutdownWithTimeout(enough); err != nil {
 			t.Errorf("app: %v", err)
 		}
 		if err := <-done; err != nil {
@@ -309,7 +312,7 @@ func (h *httpHost) listen(t testing.TB) (string, *http.Client) {
 		_, _ = io.Copy(io.Discard, resp.Body)
 		return resp.Body.Close() == nil && resp.StatusCode == http.StatusOK
 	})
-	return base + h.prefix, &http.Client{Transport: transport, Timeout: 20 * time.Second}
+	return base + h.prefix, &http.Client{Transport: transport, Timeout: enough}
 }
 
 // sendTooMuch sends a request whose body the server may not read to its end. It
@@ -322,7 +325,7 @@ func sendTooMuch(t testing.TB, req *http.Request) (reply, *http.Response) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	if err := conn.SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
+	if err := conn.SetDeadline(time.Now().Add(enough)); err != nil {
 		t.Fatal(err)
 	}
 	written := make(chan struct{})
@@ -340,9 +343,12 @@ func sendTooMuch(t testing.TB, req *http.Request) (reply, *http.Response) {
 	return r, resp
 }
 
+// enough bounds every wait of these tests. Only one that fails takes it all.
+const enough = time.Minute
+
 func eventually(t testing.TB, condition func() bool) {
 	t.Helper()
-	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(2 * time.Millisecond) {
+	for end := time.Now().Add(enough); time.Now().Before(end); time.Sleep(2 * time.Millisecond) {
 		if condition() {
 			return
 		}

@@ -37,7 +37,7 @@ func TestMiddleware(t *testing.T) {
 		"helmet":    {helmet.New(), "X-Content-Type-Options"},
 		"compress":  {compress.New(), ""},
 		"etag":      {etag.New(), ""},
-		"timeout":   {timeout.NewWithContext(next, 10*time.Second), ""},
+		"timeout":   {timeout.NewWithContext(next, enough), ""},
 		"logger":    {logger.New(logger.Config{Output: &log}), ""},
 		"recover":   {recovering.New(), ""},
 		"a cookie and a status": {func(c *fiber.Ctx) error {
@@ -142,16 +142,17 @@ func TestEtagAnswersNotModified(t *testing.T) {
 
 // A host's deadline turns into a passing refusal or a page, never into silence.
 func TestTimeoutMiddleware(t *testing.T) {
+	t.Parallel()
 	h := newHTTPHost(t, func(o *hostOptions) {
 		o.before = func(app *fiber.App) {
-			app.Use(timeout.NewWithContext(func(c *fiber.Ctx) error { return c.Next() }, 100*time.Millisecond))
+			app.Use(timeout.NewWithContext(func(c *fiber.Ctx) error { return c.Next() }, 500*time.Millisecond))
 		}
 	})
 	id := h.create(t, "stall", "")
 	h.until(t, id, "RUNNING")
 	last := *h.poll(t, id, "").NextAfterEventID
 	begin := time.Now()
-	if p := h.poll(t, id, "waitTimeoutMs=30000&afterEventId="+last); p.Status != "RUNNING" || time.Since(begin) > 5*time.Second {
+	if p := h.poll(t, id, "waitTimeoutMs=30000&afterEventId="+last); p.Status != "RUNNING" || time.Since(begin) > enough/4 {
 		t.Errorf("%+v", p)
 	}
 }

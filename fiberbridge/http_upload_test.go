@@ -302,7 +302,7 @@ func TestUploadBreaksOff(t *testing.T) {
 		if _, err := io.WriteString(conn, send.body); err != nil {
 			t.Fatal(name, err)
 		}
-		_ = conn.SetReadDeadline(time.Now().Add(20 * time.Second))
+		_ = conn.SetReadDeadline(time.Now().Add(enough))
 		answer, err := io.ReadAll(conn)
 		if !bytes.HasPrefix(answer, []byte("HTTP/1.1 400 ")) || !bytes.Contains(answer, []byte("INVALID_REQUEST")) || err != nil && !errors.Is(err, net.ErrClosed) && !strings.Contains(err.Error(), "reset") {
 			t.Errorf("%s: %q, %v", name, answer, err)
@@ -458,7 +458,7 @@ func TestUploadContentTypesValidated(t *testing.T) {
 		if err != nil && !strings.Contains(err.Error(), "Config.Uploads.ContentTypes[1]") {
 			t.Error(err)
 		}
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), enough)
 		if b != nil {
 			err = b.Shutdown(ctx)
 		} else {

@@ -101,9 +101,7 @@ func TestSSEMiddleware(t *testing.T) {
 			emit(t, run, 1)
 			sent := time.Now()
 			first := c.event(t)
-			if d := time.Since(sent); d > time.Second {
-				t.Errorf("an event took %v", d)
-			}
+			soon(t, sent)
 			complete(t, run)
 			blocks, clean := c.rest(t)
 			if got := append([]string{first.id}, eventIDs(blocks)...); !clean || !slices.Equal(got, h.ids(t, run.Task().ID)) {
@@ -126,13 +124,14 @@ func TestSSEMiddleware(t *testing.T) {
 // What Fiber calls a timeout bounds the request until the stream begins, and
 // not the stream.
 func TestSSEBehindTimeout(t *testing.T) {
+	t.Parallel()
 	h := startHost(t, hostSetup{routes: func(app *fiber.App, b *Bridge) {
-		app.Get("/timed/:taskId", timeout.NewWithContext(b.SSE, 200*time.Millisecond))
+		app.Get("/timed/:taskId", timeout.NewWithContext(b.SSE, 500*time.Millisecond))
 	}})
 	run := h.task(t)
 	c := h.get(t, "/timed/"+run.Task().ID)
 	c.next(t)
-	timer := time.NewTimer(500 * time.Millisecond)
+	timer := time.NewTimer(time.Second)
 	<-timer.C
 	complete(t, run)
 	if blocks, clean := c.rest(t); !clean || len(eventIDs(blocks)) != 1 {

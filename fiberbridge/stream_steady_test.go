@@ -15,6 +15,7 @@ import (
 // A reader that is slow but never stops is not one that takes nothing: its
 // window opens in steps smaller than what the kernel has for it.
 func TestStreamSteadyReaderIsNotCut(t *testing.T) {
+	t.Parallel()
 	h := startHost(t, hostSetup{
 		bridge:  func(c *Config) { c.Streams.WriteTimeout = time.Second },
 		store:   memstore.Config{MaxStreamLength: 10000, MaxStreamBytes: 64 << 20},

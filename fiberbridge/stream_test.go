@@ -384,20 +384,30 @@ func TestStreamDrainInTheMiddleOfAStorm(t *testing.T) {
 	h.empty(t)
 }
 
-// A reader that stops reading costs no one else, gets everything when it reads
-// on, and is cut when it never does.
+// slowReaders is a host that keeps a subscriber that takes nothing for as long
+// as said, with the log and ring of tests of slow readers.
+func slowReaders(t *testing.T, portable bool, writeTimeout time.Duration) *streamHost {
+	return startHost(t, hostSetup{
+		bridge: func(c *Config) {
+			c.Streams.DisableFastPath = portable
+			c.Streams.WriteTimeout = writeTimeout
+			c.SSE.Heartbeat = 200 * time.Millisecond
+			c.WebSocket.Heartbeat = 200 * time.Millisecond
+			c.WebSocket.PongTimeout = writeTimeout
+		},
+		store:   memstore.Config{MaxStreamLength: 10000, MaxStreamBytes: 64 << 20},
+		deliver: fanout.Config{RingBytes: 1 << 20},
+	})
+}
+
+// A reader that stops reading costs no one else and gets everything when it
+// reads on, whatever others do that never do.
 func TestStreamSlowReader(t *testing.T) {
+	t.Parallel()
 	for _, portable := range []bool{false, true} {
 		t.Run(fmt.Sprintf("portable=%v", portable), func(t *testing.T) {
-			h := startHost(t, hostSetup{
-				bridge: func(c *Config) {
-					c.Streams.DisableFastPath = portable
-					c.Streams.WriteTimeout = 2 * time.Second
-					c.SSE.Heartbeat = 200 * time.Millisecond
-				},
-				store:   memstore.Config{MaxStreamLength: 10000, MaxStreamBytes: 64 << 20},
-				deliver: fanout.Config{RingBytes: 1 << 20},
-			})
+			t.Parallel()
+			h := slowReaders(t, portable, patience)
 			run := h.task(t)
 			slow := h.get(t, ssePath(run.Task().ID))
 			dead := h.get(t, ssePath(run.Task().ID))
@@ -410,13 +420,7 @@ func TestStreamSlowReader(t *testing.T) {
 				blocks, clean = quick.rest(t)
 				got = eventIDs(blocks)
 			})
-			text := strings.Repeat("x", 10000)
-			for range 1500 {
-				if err := run.Emit(t.Context(), engine.Message{Text: text}); err != nil {
-					t.Fatal(err)
-				}
-			}
-			complete(t, run)
+			overflow(t, run)
 			wg.Wait()
 			want := h.ids(t, run.Task().ID)
 			if !clean || !slices.Equal(got, want) {
@@ -426,9 +430,45 @@ func TestStreamSlowReader(t *testing.T) {
 			if got := eventIDs(blocks); !clean || !slices.Equal(got, want) {
 				t.Errorf("the slow reader got %d of %d, clean %v", len(got), len(want), clean)
 			}
+			dead.conn.Close()
+			h.empty(t)
+		})
+	}
+}
+
+// overflow stores more than any socket holds, and the end.
+func overflow(t *testing.T, run *engine.Run) {
+	t.Helper()
+	text := strings.Repeat("x", 10000)
+	for range 1500 {
+		if err := run.Emit(t.Context(), engine.Message{Text: text}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	complete(t, run)
+}
+
+// A reader that never reads on is cut.
+func TestStreamDeadReader(t *testing.T) {
+	t.Parallel()
+	for _, portable := range []bool{false, true} {
+		t.Run(fmt.Sprintf("portable=%v", portable), func(t *testing.T) {
+			t.Parallel()
+			h := slowReaders(t, portable, time.Second)
+			run := h.task(t)
+			dead := h.get(t, ssePath(run.Task().ID))
+			silent := h.get(t, wsPath, wsUpgrade...)
+			if _, err := silent.conn.Write(maskedText(`{"action":"subscribe","taskId":"` + run.Task().ID + `"}`)); err != nil {
+				t.Fatal(err)
+			}
+			await(t, "subscribed", func() bool { return h.eng.Hub().Stats().Subscriptions == 2 })
+			overflow(t, run)
 			h.empty(t)
 			if rest, err := io.ReadAll(dead.raw); err == nil && strings.HasSuffix(string(rest), "0\r\n\r\n") {
 				t.Error("the reader that never read has a whole stream")
+			}
+			if rest, err := io.ReadAll(silent.raw); err == nil && strings.HasSuffix(string(rest), "\x88\x02\x03\xe8") {
+				t.Error("the WebSocket that never read was closed as if it had")
 			}
 		})
 	}

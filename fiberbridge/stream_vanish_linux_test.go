@@ -27,8 +27,10 @@ func vanish(t *testing.T, conn net.Conn) {
 
 // A peer that vanished is noticed within two heartbeats, by both transports.
 func TestStreamVanishedPeer(t *testing.T) {
+	t.Parallel()
 	for name, disable := range map[string]bool{"fast": false, "portable": true} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			const heartbeat = time.Second
 			h := startHost(t, hostSetup{bridge: func(c *Config) {
 				c.SSE.Heartbeat = heartbeat
@@ -47,9 +49,7 @@ func TestStreamVanishedPeer(t *testing.T) {
 			vanish(t, ws.conn)
 			begin := time.Now()
 			await(t, "places free", func() bool { return h.streams() == 0 })
-			if d := time.Since(begin); d > 2*heartbeat+heartbeat/10 {
-				t.Errorf("noticed after %v", d)
-			}
+			soon(t, begin.Add(2*heartbeat))
 			h.empty(t)
 		})
 	}

@@ -42,7 +42,7 @@ func TestWSPanicInASubscribe(t *testing.T) {
 	c.closed(t, 1011)
 	follower.subscribe(t, run.Task().ID)
 	if m := follower.expect(t, "SUBSCRIPTION_REJECTED", run.Task().ID); m.Code != "INTERNAL_ERROR" || strings.Contains(m.Message, "host") {
-		t.Errorf("%s", m.raw)
+		t.Errorf("%s", m)
 	}
 	panics.Store(false)
 	complete(t, run)
@@ -55,16 +55,15 @@ func TestWSPanicInASubscribe(t *testing.T) {
 // Credentials that expire while a subscribe still waits for a slow store end
 // the socket at their time; what comes of the subscribe is nobody's.
 func TestWSExpiryDuringASlowSubscribe(t *testing.T) {
+	t.Parallel()
 	release := make(chan struct{})
 	h := startHost(t, hostSetup{wrap: func(s engine.Store) engine.Store { return &hangingStore{Store: s, release: release} }})
 	run := h.task(t)
-	expires := time.Now().Add(200 * time.Millisecond)
+	expires := time.Now().Add(time.Second)
 	c := h.ws(t, fmt.Sprintf("Authorization: Bearer alice;exp=%d", expires.UnixMilli()))
 	c.subscribe(t, run.Task().ID)
 	c.closed(t, 3000)
-	if late := time.Since(expires); late > time.Second {
-		t.Errorf("closed %v after the expiry", late)
-	}
+	soon(t, expires)
 	close(release)
 	h.empty(t)
 }
@@ -88,7 +87,7 @@ func TestWSEndsAreToldInBetween(t *testing.T) {
 	for range rounds {
 		c.expect(t, "SUBSCRIPTION_CONFIRMED", over.Task().ID)
 		if m := c.expect(t, "SUBSCRIPTION_ENDED", over.Task().ID); m.Reason != "terminal" {
-			t.Errorf("%s", m.raw)
+			t.Errorf("%s", m)
 		}
 	}
 }
@@ -234,7 +233,7 @@ func TestStreamTrimmedUnderASlowReader(t *testing.T) {
 					got = append(got, m.EventID)
 				case m.Gap != nil:
 					if m.Gap.Reason != "trimmed" || m.Gap.FirstEventID == nil {
-						t.Fatalf("%s", m.raw)
+						t.Fatalf("%s", m)
 					}
 					after := ""
 					if m.Gap.AfterEventID != nil {
@@ -249,17 +248,20 @@ func TestStreamTrimmedUnderASlowReader(t *testing.T) {
 	}
 }
 
-// A WebSocket that stops reading holds nobody up, gets everything when it reads
-// on, and is cut when it never does.
+// A WebSocket that stops reading, for longer than a pong may take, holds nobody
+// up and gets everything when it reads on, whatever others do that never do.
 func TestWSSlowReader(t *testing.T) {
+	t.Parallel()
 	for _, portable := range []bool{false, true} {
 		t.Run(fmt.Sprintf("portable=%v", portable), func(t *testing.T) {
+			t.Parallel()
+			const pong, heartbeat = 2 * time.Second, 200 * time.Millisecond
 			h := startHost(t, hostSetup{
 				bridge: func(c *Config) {
 					c.Streams.DisableFastPath = portable
-					c.Streams.WriteTimeout = 3 * time.Second
-					c.WebSocket.Heartbeat = 200 * time.Millisecond
-					c.WebSocket.PongTimeout = 200 * time.Millisecond
+					c.Streams.WriteTimeout = patience
+					c.WebSocket.Heartbeat = heartbeat
+					c.WebSocket.PongTimeout = pong
 				},
 				store:   memstore.Config{MaxStreamLength: 10_000, MaxStreamBytes: 64 << 20},
 				deliver: fanout.Config{RingBytes: 1 << 20},
@@ -282,6 +284,7 @@ func TestWSSlowReader(t *testing.T) {
 			var got []string
 			var code int
 			wg.Go(func() { got, _, code = quick.events(t) })
+			stalled := time.Now()
 			text := strings.Repeat("x", 30_000)
 			for range 60 {
 				if err := run.Emit(t.Context(), engine.Message{Text: text}); err != nil {
@@ -290,6 +293,7 @@ func TestWSSlowReader(t *testing.T) {
 			}
 			complete(t, run)
 			wg.Wait()
+			await(t, "a while without a pong", func() bool { return time.Since(stalled) > pong+2*heartbeat })
 			want := h.ids(t, run.Task().ID)
 			if code != 1000 || !slices.Equal(got, want) {
 				t.Errorf("the quick reader got %d of %d, code %d", len(got), len(want), code)
@@ -297,10 +301,8 @@ func TestWSSlowReader(t *testing.T) {
 			if got, _, code := slow.events(t); code != 1000 || !slices.Equal(got, want) {
 				t.Errorf("the slow reader got %d of %d, code %d", len(got), len(want), code)
 			}
+			dead.conn.Close()
 			h.empty(t)
-			if all, err := io.ReadAll(dead.raw); err == nil && strings.HasSuffix(string(all), "\x88\x02\x03\xe8") {
-				t.Error("the reader that never read was closed as if it had")
-			}
 		})
 	}
 }

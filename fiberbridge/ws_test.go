@@ -73,6 +73,9 @@ type wsMessage struct {
 	raw string
 }
 
+// String keeps what a failed test prints readable.
+func (m wsMessage) String() string { return fmt.Sprintf("%.300s", m.raw) }
+
 func (c *wsClient) send(t testing.TB, text string) {
 	t.Helper()
 	if err := c.Write(c.ctx, websocket.MessageText, []byte(text)); err != nil {
@@ -115,7 +118,7 @@ func (c *wsClient) expect(t testing.TB, typ, task string) wsMessage {
 	t.Helper()
 	m := c.next(t)
 	if m.Type != typ || m.TaskID != task {
-		t.Fatalf("got %s, want %s of %s", m.raw, typ, task)
+		t.Fatalf("got %s, want %s of %s", m, typ, task)
 	}
 	return m
 }
@@ -159,7 +162,7 @@ func TestWSWholeTask(t *testing.T) {
 		c.subscribe(t, task)
 		m := c.expect(t, "SUBSCRIPTION_CONFIRMED", task)
 		if !m.Live || m.Gap != nil || m.ReplayStartedAfterEventID != nil || !strings.Contains(m.raw, `"replayStartedAfterEventId":null`) {
-			t.Errorf("confirmed: %s", m.raw)
+			t.Errorf("confirmed: %s", m)
 		}
 		got := []string{c.next(t).EventID, c.next(t).EventID}
 		emit(t, run, 2)
@@ -188,7 +191,7 @@ func TestWSReplayFromEverywhere(t *testing.T) {
 		c.subscribe(t, task, cursor)
 		m := c.expect(t, "SUBSCRIPTION_CONFIRMED", task)
 		if m.ReplayStartedAfterEventID == nil || *m.ReplayStartedAfterEventID != cursor {
-			t.Errorf("confirmed: %s", m.raw)
+			t.Errorf("confirmed: %s", m)
 		}
 		if ids, others, code := c.events(t); code != 1000 || len(others) > 0 || !slices.Equal(ids, want[i:]) {
 			t.Errorf("after %q: %v %v %d", cursor, ids, others, code)
@@ -310,7 +313,7 @@ func TestWSOriginTrust(t *testing.T) {
 
 func TestWSManyTasks(t *testing.T) {
 	h := startHost(t, hostSetup{bridge: func(c *Config) {
-		c.WebSocket.IdleTimeout = 200 * time.Millisecond
+		c.WebSocket.IdleTimeout = 400 * time.Millisecond
 		c.WebSocket.MaxSubscriptions = 2
 	}})
 	a, b, over := h.task(t), h.task(t), h.task(t)
@@ -324,18 +327,18 @@ func TestWSManyTasks(t *testing.T) {
 	// Refused, and the socket stays.
 	c.subscribe(t, "0000000000000000")
 	if m := c.expect(t, "SUBSCRIPTION_REJECTED", "0000000000000000"); m.Code != "TASK_NOT_FOUND" || m.Message == "" {
-		t.Errorf("%s", m.raw)
+		t.Errorf("%s", m)
 	}
 	c.subscribe(t, idB, "nonsense")
 	if m := c.expect(t, "SUBSCRIPTION_REJECTED", idB); m.Code != "INVALID_REQUEST" {
-		t.Errorf("%s", m.raw)
+		t.Errorf("%s", m)
 	}
 	// What is not followed is not missed.
 	c.subscribe(t, idB)
 	c.expect(t, "SUBSCRIPTION_CONFIRMED", idB)
 	c.subscribe(t, idOver)
 	if m := c.expect(t, "SUBSCRIPTION_REJECTED", idOver); m.Code != "TOO_MANY_STREAMS" {
-		t.Errorf("%s", m.raw)
+		t.Errorf("%s", m)
 	}
 	emit(t, a, 1)
 	first := c.next(t)
@@ -346,32 +349,33 @@ func TestWSManyTasks(t *testing.T) {
 	c.subscribe(t, idA)
 	c.expect(t, "SUBSCRIPTION_CONFIRMED", idA)
 	if m := c.next(t); m.EventID != first.EventID || m.TaskID != idA {
-		t.Errorf("%s", m.raw)
+		t.Errorf("%s", m)
 	}
 	c.send(t, `{"action":"unsubscribe","taskId":"`+idA+`"}`)
 	if m := c.expect(t, "SUBSCRIPTION_ENDED", idA); m.Reason != "unsubscribed" {
-		t.Errorf("%s", m.raw)
+		t.Errorf("%s", m)
 	}
 	c.send(t, `{"action":"unsubscribe","taskId":"`+idA+`"}`)
 	emit(t, a, 1)
 	// The end at once: confirmed first.
 	c.subscribe(t, idOver, last)
 	if m := c.expect(t, "SUBSCRIPTION_CONFIRMED", idOver); *m.ReplayStartedAfterEventID != last {
-		t.Errorf("%s", m.raw)
+		t.Errorf("%s", m)
 	}
 	if m := c.expect(t, "SUBSCRIPTION_ENDED", idOver); m.Reason != "terminal" {
-		t.Errorf("%s", m.raw)
+		t.Errorf("%s", m)
 	}
+	emitted := time.Now()
 	complete(t, b)
 	c.expect(t, "TASK_COMPLETED", idB)
-	ended := time.Now()
 	if m := c.expect(t, "SUBSCRIPTION_ENDED", idB); m.Reason != "terminal" {
-		t.Errorf("%s", m.raw)
+		t.Errorf("%s", m)
 	}
 	c.closed(t, 1000)
-	if d := time.Since(ended); d < 150*time.Millisecond || d > 2*time.Second {
+	if d := time.Since(emitted); d < 400*time.Millisecond {
 		t.Errorf("closed %v after the last subscription", d)
 	}
+	soon(t, emitted)
 }
 
 // A refused second subscribe does not make a socket one of many tasks: old
@@ -404,7 +408,7 @@ func TestWSUnsubscribeAndOn(t *testing.T) {
 	c.expect(t, "SUBSCRIPTION_CONFIRMED", b.Task().ID)
 	time.AfterFunc(400*time.Millisecond, func() { complete(t, b) })
 	if m := c.next(t); m.Type != "TASK_COMPLETED" {
-		t.Errorf("the socket that follows something was idle: %s", m.raw)
+		t.Errorf("the socket that follows something was idle: %s", m)
 	}
 	c.expect(t, "SUBSCRIPTION_ENDED", b.Task().ID)
 	c.closed(t, 1000)
@@ -444,10 +448,10 @@ func TestWSGap(t *testing.T) {
 	c.subscribe(t, run.Task().ID)
 	m := c.expect(t, "SUBSCRIPTION_CONFIRMED", run.Task().ID)
 	if m.Gap == nil || m.Gap.Reason != "trimmed" || m.Gap.AfterEventID != nil || *m.Gap.FirstEventID != ids[0] {
-		t.Errorf("%s", m.raw)
+		t.Errorf("%s", m)
 	}
 	if m := c.next(t); m.EventID != ids[0] {
-		t.Errorf("%s", m.raw)
+		t.Errorf("%s", m)
 	}
 }
 
@@ -459,7 +463,7 @@ func TestWSHeartbeatsAndPings(t *testing.T) {
 				inner(c)
 			}
 			c.WebSocket.Heartbeat = 40 * time.Millisecond
-			c.WebSocket.PongTimeout = 2 * time.Second
+			c.WebSocket.PongTimeout = patience
 		}
 		h := startHost(t, setup)
 		a, b := h.task(t), h.task(t)
@@ -471,7 +475,7 @@ func TestWSHeartbeatsAndPings(t *testing.T) {
 		for range 3 {
 			m := c.expect(t, "HEARTBEAT", b.Task().ID)
 			if m.raw != `{"type":"HEARTBEAT","taskId":"`+b.Task().ID+`","live":true}` {
-				t.Errorf("%s", m.raw)
+				t.Errorf("%s", m)
 			}
 		}
 	})
@@ -493,9 +497,10 @@ func TestWSPongTimeout(t *testing.T) {
 			"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==")
 		begin := time.Now()
 		rest, err := io.ReadAll(c.raw)
-		if d := time.Since(begin); err != nil || string(rest) != "\x89\x00" || d < 150*time.Millisecond || d > 3*time.Second {
+		if d := time.Since(begin); err != nil || string(rest) != "\x89\x00" || d < 150*time.Millisecond {
 			t.Errorf("%q %v after %v", rest, err, d)
 		}
+		soon(t, begin)
 		await(t, "place free", func() bool { return h.streams() == 0 })
 	})
 }
@@ -526,6 +531,7 @@ func TestWSPingAndCloseHandshake(t *testing.T) {
 
 // The end waits for the peer's close frame, but not for ever.
 func TestWSCloseUnanswered(t *testing.T) {
+	t.Parallel()
 	h := startHost(t, hostSetup{})
 	run := h.task(t)
 	complete(t, run)
@@ -536,9 +542,10 @@ func TestWSCloseUnanswered(t *testing.T) {
 	}
 	begin := time.Now()
 	all, err := io.ReadAll(c.raw)
-	if d := time.Since(begin); err != nil || d < closeAnswerTime-100*time.Millisecond || d > closeAnswerTime+2*time.Second {
+	if d := time.Since(begin); err != nil || d < closeAnswerTime-100*time.Millisecond {
 		t.Errorf("FIN after %v, %v", d, err)
 	}
+	soon(t, begin.Add(closeAnswerTime))
 	if !strings.HasSuffix(string(all), "\x88\x02\x03\xe8") {
 		t.Errorf("%q", all)
 	}
@@ -559,14 +566,15 @@ func TestWSAuthExpiry(t *testing.T) {
 	overEach(t, func(t *testing.T, setup hostSetup) {
 		h := startHost(t, setup)
 		run := h.task(t)
-		expires := time.Now().Add(300 * time.Millisecond)
+		expires := time.Now().Add(time.Second)
 		c := h.ws(t, fmt.Sprintf("Authorization: Bearer alice;exp=%d", expires.UnixMilli()))
 		c.subscribe(t, run.Task().ID)
 		c.expect(t, "SUBSCRIPTION_CONFIRMED", run.Task().ID)
 		c.closed(t, 3000)
-		if late := time.Since(expires); late < -time.Millisecond || late > time.Second {
-			t.Errorf("closed %v after the expiry", late)
+		if time.Since(expires) < -time.Millisecond {
+			t.Errorf("closed %v before the expiry", time.Until(expires))
 		}
+		soon(t, expires)
 	})
 }
 
@@ -597,7 +605,7 @@ func TestWSMaxAge(t *testing.T) {
 		c.expect(t, "SUBSCRIPTION_CONFIRMED", run.Task().ID)
 		m := c.expect(t, "HEARTBEAT", run.Task().ID)
 		if m.Closing == nil || m.Closing.Reason != "max_age" || m.Closing.RetryAfterMs < 1 || !m.Live {
-			t.Errorf("%s", m.raw)
+			t.Errorf("%s", m)
 		}
 		want := -1
 		if frames {

@@ -1,5 +1,0 @@
-//go:build !race
-
-package fiberbridge
-
-const raceEnabled = false
