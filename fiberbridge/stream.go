@@ -24,28 +24,30 @@ const (
 // farewell; when the outlet is over it lets go of the socket (letGo). A peer
 // that goes away skips the first.
 type stream struct {
+	// sock is not to be used before it is adopted. Its handler is the transport's
+	// stream, which this one is part of; see self.
+	sock socket.Socket
 	s    *streams
-	self subscriber
 	// outlet is set before anyone else sees the stream.
 	outlet *fanout.Outlet
 	// auth is who subscribed. It is shared and never changed.
 	auth *engine.AuthContext
-	// oldAt is when the stream reaches its maximum age, recheckAt when the
-	// policy is to be asked again; zero is never.
-	oldAt, recheckAt instant
-
-	sock atomic.Pointer[socket.Socket]
-	// parked says that the socket is full.
-	parked atomic.Bool
-	// asked says that the policy is being asked, or will be soon.
-	asked atomic.Bool
-
 	who  *subject // streams.mu guards it; nil before enter
-	slot deadline // deadlines.mu guards it
+	// recheckAt is when the policy is to be asked again; zero is never. The
+	// sweeper's.
+	recheckAt instant
 
-	mu    sync.Mutex
-	endBy instant // when an end that was decided is cut short
-	place int32   // streams.mu guards it; -1 is no subscriber
+	mu sync.Mutex
+	// until is when the stream reaches its maximum age, zero is never; when it is
+	// ending, when that is cut short. mu guards it.
+	until instant
+
+	place int32    // streams.mu guards it; -1 is no subscriber
+	slot  deadline // deadlines.mu guards it
+	flags streamFlags
+
+	// mu guards what follows.
+
 	// ending says that the end was decided.
 	ending bool
 	// hasty says that somebody waits for the place: no end is waited for.
@@ -54,21 +56,44 @@ type stream struct {
 	over, gracefully bool
 }
 
+// streamFlags are what is asked about a stream without its mutex.
+type streamFlags struct{ bits atomic.Uint32 }
+
+const (
+	// adopted: there is a socket.
+	adopted = 1 << iota
+	// parked: the socket is full.
+	parked
+	// asked: the policy is being asked, or will be soon.
+	asked
+)
+
+func (f *streamFlags) has(flag uint32) bool { return f.bits.Load()&flag != 0 }
+
+// set sets the flag and reports whether it was set before.
+func (f *streamFlags) set(flag uint32) (was bool) { return f.bits.Or(flag)&flag != 0 }
+
+func (f *streamFlags) clear(flag uint32) { f.bits.And(^flag) }
+
 // init fills in what does not depend on the transport.
 func (st *stream) init(s *streams, self subscriber, auth *engine.AuthContext) {
-	st.s, st.self, st.place, st.auth = s, self, -1, auth
+	st.sock.Handle(self)
+	st.s, st.place, st.auth = s, -1, auth
 	st.recheckAt = s.recheck.first(self.heartbeat())
 	if age := s.cfg.Streams.MaxAge; age > 0 {
-		st.oldAt = s.deadlines.now() + instant(age-jitter(age/10))
+		st.until = s.deadlines.now() + instant(age-jitter(age/10))
 	}
 }
+
+// self is the transport's stream.
+func (st *stream) self() subscriber { return st.sock.Handler().(subscriber) }
 
 // quick is how long sent bytes may stay unacknowledged while the peer takes
 // what it gets: a vanished one is noticed by then. That is within two
 // heartbeats: the kernel counts from the first retransmission, and looks at the
 // next ones only.
 func (st *stream) quick() time.Duration {
-	heartbeat := st.self.heartbeat()
+	heartbeat := st.self().heartbeat()
 	if quick := max(heartbeat-heartbeat/5-250*time.Millisecond, heartbeat/2); quick > 0 {
 		return quick
 	}
@@ -84,70 +109,69 @@ func (st *stream) adopt(h *handover) error {
 	defer func() {
 		if r := recover(); r != nil { // in a net.Conn of the host's
 			st.cut()
-			st.s.leave(st.self)
+			st.s.leave(st.self())
 			panic(r)
 		}
 	}()
-	sock, err := st.s.group.Adopt(h.conn, h.pending(), st.self)
-	if err != nil {
+	if err := st.s.group.AdoptInto(&st.sock, h.conn, h.pending()); err != nil {
 		st.outlet.Gone()
 		st.letGo(false)
-		st.s.leave(st.self)
+		st.s.leave(st.self())
 		return err
 	}
-	sock.SetUserTimeout(st.quick())
+	st.sock.SetUserTimeout(st.quick())
 	st.mu.Lock()
-	st.sock.Store(sock)
+	st.flags.set(adopted)
 	over, gracefully, linger := st.over, st.gracefully, st.linger()
 	st.mu.Unlock()
 	if over { // before there was a socket to let go of, or a place to leave
-		release(sock, gracefully, linger)
-		st.s.leave(st.self)
+		st.release(gracefully, linger)
+		st.s.leave(st.self())
 	} else {
 		st.outlet.Writable()
-		if at := st.self.check(st.s.deadlines.now(), st.s.deadlines.wall()); at > 0 {
-			st.s.deadlines.set(st.self, at)
+		self := st.self()
+		if at := self.check(st.s.deadlines.now(), st.s.deadlines.wall()); at > 0 {
+			st.s.deadlines.set(self, at)
 		}
 		// A revocation that came after it was admitted, and before it could be
 		// found among the others.
-		st.self.standing(context.Background(), false)
+		self.standing(context.Background(), false)
 	}
-	if !sock.Taken() {
-		<-sock.Done()
+	if !st.sock.Taken() {
+		<-st.sock.Done()
 	}
 	return nil
 }
 
 // Backlog is fanout.Backlogged's.
 func (st *stream) Backlog() (n int, ok bool) {
-	sock := st.sock.Load()
-	if sock == nil {
+	if !st.flags.has(adopted) {
 		return 0, false
 	}
-	return sock.Backlog()
+	return st.sock.Backlog()
 }
 
 // TryWrite is fanout.Sink's.
 func (st *stream) TryWrite(p []byte) (int, error) {
-	sock := st.sock.Load()
-	if sock == nil { // adopt calls Writable
+	if !st.flags.has(adopted) { // adopt calls Writable
 		return 0, nil
 	}
-	n, err := sock.TryWrite(p)
+	n, err := st.sock.TryWrite(p)
 	if err != nil {
 		return n, err
 	}
-	if full := n < len(p); full != st.parked.Load() {
-		st.parked.Store(full)
-		if full {
-			// Whether a slow reader takes anything, the outlet sees. The kernel
-			// does not: a window that opens by less than the segment at the
-			// head of its queue is a shut one to TCP_USER_TIMEOUT.
-			sock.SetUserTimeout(0)
-		} else {
-			sock.SetUserTimeout(st.quick())
-			st.self.resumed()
-		}
+	switch full := n < len(p); {
+	case full == st.flags.has(parked):
+	case full:
+		st.flags.set(parked)
+		// Whether a slow reader takes anything, the outlet sees. The kernel
+		// does not: a window that opens by less than the segment at the
+		// head of its queue is a shut one to TCP_USER_TIMEOUT.
+		st.sock.SetUserTimeout(0)
+	default:
+		st.flags.clear(parked)
+		st.sock.SetUserTimeout(st.quick())
+		st.self().resumed()
 	}
 	return n, nil
 }
@@ -165,8 +189,8 @@ func (st *stream) beginEndLocked(limit time.Duration) bool {
 		return false
 	}
 	st.ending = true
-	st.endBy = st.s.deadlines.now() + instant(limit)
-	st.s.deadlines.set(st.self, st.endBy)
+	st.until = st.s.deadlines.now() + instant(limit)
+	st.s.deadlines.set(st.self(), st.until)
 	return true
 }
 
@@ -185,11 +209,11 @@ func (st *stream) letGo(gracefully bool) {
 		return
 	}
 	st.over, st.gracefully = true, gracefully
-	sock, linger := st.sock.Load(), st.linger()
+	open, linger := st.flags.has(adopted), st.linger()
 	st.mu.Unlock()
-	if sock != nil {
-		release(sock, gracefully, linger)
-		st.s.leave(st.self)
+	if open {
+		st.release(gracefully, linger)
+		st.s.leave(st.self())
 	}
 }
 
@@ -197,16 +221,16 @@ func (st *stream) letGo(gracefully bool) {
 // maximum age, or an end that takes too long. It returns when to look again.
 func (st *stream) checkLife(now instant, wall time.Time, expired func()) instant {
 	st.mu.Lock()
-	over, ending, endBy := st.over, st.ending, st.endBy
+	over, ending, until := st.over, st.ending, st.until
 	st.mu.Unlock()
 	switch {
 	case over:
 		return 0
-	case ending && now >= endBy:
+	case ending && now >= until:
 		st.cut()
 		return 0
 	case ending:
-		return endBy
+		return until
 	}
 	var next instant
 	if expires := st.auth.ExpiresAt; !expires.IsZero() {
@@ -217,16 +241,16 @@ func (st *stream) checkLife(now instant, wall time.Time, expired func()) instant
 		}
 		next = now + instant(min(left, 24*time.Hour))
 	}
-	if st.oldAt > 0 {
-		if now >= st.oldAt {
-			st.self.endFor(closingMaxAge, st.s.retryAfter())
+	if until > 0 {
+		if now >= until {
+			st.self().endFor(closingMaxAge, st.s.retryAfter())
 			return now + instant(farewellTime)
 		}
-		next = sooner(next, st.oldAt)
+		next = sooner(next, until)
 	}
 	if st.recheckAt > 0 {
 		if now >= st.recheckAt {
-			st.recheckAt = st.s.recheck.again(st.self, now)
+			st.recheckAt = st.s.recheck.again(st, now)
 		}
 		next = sooner(next, st.recheckAt)
 	}
@@ -241,12 +265,12 @@ func (st *stream) linger() time.Duration {
 	return lingerTime
 }
 
-// release closes sock.
-func release(sock *socket.Socket, gracefully bool, linger time.Duration) {
+// release closes the socket.
+func (st *stream) release(gracefully bool, linger time.Duration) {
 	if gracefully {
-		sock.CloseGracefully(linger)
+		st.sock.CloseGracefully(linger)
 	} else {
-		sock.Close()
+		st.sock.Close()
 	}
 }
 

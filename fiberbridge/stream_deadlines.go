@@ -18,14 +18,12 @@ type timed interface {
 	check(now instant, wall time.Time) instant
 }
 
-// deadline is a timed's place in the heap. deadlines.mu guards it.
-type deadline struct {
-	at    instant
-	index int // from 1; zero is not in the heap, gone never will be again
-}
+// deadline is a timed's place in the heap, counted from 1; zero is not in it,
+// gone never will be again. deadlines.mu guards it.
+type deadline int32
 
-// gone is the index of a deadline that was dropped.
-const gone = -1
+// gone is the place of what was dropped.
+const gone deadline = -1
 
 // lookAgain bounds the sweeper's sleep while anything is due at some time, so
 // that a jump of the wall clock, which timers do not see, is noticed: the
@@ -43,7 +41,7 @@ type deadlines struct {
 	once  sync.Once
 
 	mu   sync.Mutex
-	heap timedHeap
+	heap dueHeap
 }
 
 func newDeadlines() *deadlines {
@@ -69,19 +67,18 @@ func (d *deadlines) set(t timed, at instant) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	slot := t.deadline()
-	switch {
-	case slot.index == gone:
+	switch i := int(*slot) - 1; {
+	case *slot == gone:
 		return
-	case slot.index == 0:
-		slot.at = at
-		heap.Push(&d.heap, t)
-	case at < slot.at:
-		slot.at = at
-		heap.Fix(&d.heap, slot.index-1)
+	case *slot == 0:
+		heap.Push(&d.heap, due{at, t})
+	case at < d.heap[i].at:
+		d.heap[i].at = at
+		heap.Fix(&d.heap, i)
 	default:
 		return
 	}
-	if slot.index == 1 {
+	if *slot == 1 {
 		select {
 		case d.wake <- struct{}{}:
 		default:
@@ -93,10 +90,10 @@ func (d *deadlines) set(t timed, at instant) {
 func (d *deadlines) drop(t timed) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if i := t.deadline().index; i > 0 {
-		heap.Remove(&d.heap, i-1)
+	if i := *t.deadline(); i > 0 {
+		heap.Remove(&d.heap, int(i)-1)
 	}
-	t.deadline().index = gone
+	*t.deadline() = gone
 }
 
 // close ends the sweeper and waits for it.
@@ -140,18 +137,18 @@ func (d *deadlines) next() (at instant, ok bool) {
 	if len(d.heap) == 0 {
 		return 0, false
 	}
-	return d.heap[0].deadline().at, true
+	return d.heap[0].at, true
 }
 
 // due checks everything whose time has come.
 func (d *deadlines) due(now instant, wall time.Time) {
 	for {
 		d.mu.Lock()
-		if len(d.heap) == 0 || d.heap[0].deadline().at > now {
+		if len(d.heap) == 0 || d.heap[0].at > now {
 			d.mu.Unlock()
 			return
 		}
-		t := heap.Pop(&d.heap).(timed)
+		t := heap.Pop(&d.heap).(due).t
 		d.mu.Unlock()
 		if at := t.check(now, wall); at > 0 {
 			d.set(t, max(at, now+1))
@@ -163,36 +160,46 @@ func (d *deadlines) due(now instant, wall time.Time) {
 func (d *deadlines) all(now instant) instant {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	for _, t := range d.heap {
-		t.deadline().at = now // all alike: still a heap
+	for i := range d.heap {
+		d.heap[i].at = now // all alike: still a heap
 	}
 	return now
 }
 
-// timedHeap is a heap by deadline.at; see container/heap.
-type timedHeap []timed
+// due is a timed and its next moment.
+type due struct {
+	at instant
+	t  timed
+}
 
-func (h timedHeap) Len() int           { return len(h) }
-func (h timedHeap) Less(i, j int) bool { return h[i].deadline().at < h[j].deadline().at }
-func (h timedHeap) Swap(i, j int) {
+// dueHeap is a heap by time; see container/heap.
+type dueHeap []due
+
+func (h dueHeap) Len() int           { return len(h) }
+func (h dueHeap) Less(i, j int) bool { return h[i].at < h[j].at }
+func (h dueHeap) Swap(i, j int) {
 	h[i], h[j] = h[j], h[i]
-	h[i].deadline().index = i + 1
-	h[j].deadline().index = j + 1
+	h.placed(i)
+	h.placed(j)
+}
+
+// placed tells the i-th its place.
+func (h dueHeap) placed(i int) {
+	*h[i].t.deadline() = deadline(i + 1) //nolint:gosec // there are fewer descriptors
 }
 
 // Push is for container/heap.
-func (h *timedHeap) Push(x any) {
-	t := x.(timed)
-	*h = append(*h, t)
-	t.deadline().index = len(*h)
+func (h *dueHeap) Push(x any) {
+	*h = append(*h, x.(due))
+	h.placed(len(*h) - 1)
 }
 
 // Pop is for container/heap.
-func (h *timedHeap) Pop() any {
-	old := *h
-	t := old[len(old)-1]
-	old[len(old)-1] = nil
-	*h = old[:len(old)-1]
-	t.deadline().index = 0
-	return t
+func (h *dueHeap) Pop() any {
+	last := len(*h) - 1
+	d := (*h)[last]
+	(*h)[last] = due{}
+	*h = (*h)[:last]
+	*d.t.deadline() = 0
+	return d
 }

@@ -142,9 +142,10 @@ func (s *streams) enter(t *ticket, m subscriber) bool {
 		t.giveBack()
 		return false
 	}
-	m.base().who = t.who
-	m.base().place = int32(len(s.subscribers)) //nolint:gosec // there are fewer descriptors
-	s.subscribers = append(s.subscribers, m)
+	st := m.base()
+	st.who = t.who
+	st.place = int32(len(s.subscribers)) //nolint:gosec // there are fewer descriptors
+	s.subscribers = append(s.subscribers, st)
 	s.eng.Metrics().Add(engine.MetricStreams, 1, m.transport())
 	return true
 }
@@ -160,7 +161,7 @@ func (s *streams) leave(m subscriber) {
 	}
 	last := len(s.subscribers) - 1
 	s.subscribers[st.place] = s.subscribers[last]
-	s.subscribers[st.place].base().place = st.place
+	s.subscribers[st.place].place = st.place
 	s.subscribers[last] = nil
 	s.subscribers = s.subscribers[:last]
 	st.place = -1

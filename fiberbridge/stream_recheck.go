@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"runtime/debug"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -69,21 +70,21 @@ func (r *recheck) interval(heartbeat time.Duration) time.Duration {
 	return heartbeat - heartbeat/8
 }
 
-// again has the policy asked about m, and says when to do so next.
-func (r *recheck) again(m subscriber, now instant) instant {
-	if !m.base().asked.Swap(true) { // while a store hangs, one question each
-		r.asking.add(question{m})
+// again has the policy asked about st, and says when to do so next.
+func (r *recheck) again(st *stream, now instant) instant {
+	if !st.flags.set(asked) { // while a store hangs, one question each
+		r.asking.add(question{st})
 	}
-	d := r.interval(m.heartbeat())
+	d := r.interval(st.self().heartbeat())
 	return now + instant(d-jitter(d/8))
 }
 
 // question asks the policy about one stream.
-type question struct{ m subscriber }
+type question struct{ st *stream }
 
 func (q question) command(ctx context.Context) (more bool) {
-	q.m.base().asked.Store(false)
-	q.m.standing(ctx, true)
+	q.st.flags.clear(asked)
+	q.st.self().standing(ctx, true)
 	return false
 }
 
@@ -94,10 +95,10 @@ func (w walk) command(ctx context.Context) (more bool) {
 	w.r.due.Store(false) // what changes from here on needs another walk
 	s := w.r.s
 	s.mu.Lock()
-	open := append([]subscriber(nil), s.subscribers...)
+	open := slices.Clone(s.subscribers)
 	s.mu.Unlock()
-	for _, m := range open {
-		m.standing(ctx, false)
+	for _, st := range open {
+		st.self().standing(ctx, false)
 	}
 	return false
 }

@@ -214,9 +214,9 @@ func TestStreamPlacesComeBack(t *testing.T) {
 	}
 	s := h.bridge.streams
 	s.deadlines.mu.Lock()
-	for _, x := range s.deadlines.heap {
-		x.(*ticket).until = 1
-		x.deadline().at = 1
+	for i := range s.deadlines.heap {
+		s.deadlines.heap[i].t.(*ticket).until = 1
+		s.deadlines.heap[i].at = 1
 	}
 	s.deadlines.mu.Unlock()
 	s.deadlines.wake <- struct{}{}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
@@ -56,9 +57,11 @@ type streams struct {
 	used, waiting int
 	// polls counts those that wait.
 	polls       int
-	subscribers []subscriber
+	subscribers []*stream
 	subjects    map[string]*subject
 	perTask     map[string]int // of tasks with subscribers, if that is bounded
+	// placed are the tasks that a socket counts for in perTask.
+	placed map[*wsStream][]string
 	// idle counts the sockets that have not subscribed; see ws_idle.go.
 	idle         int
 	idleSubjects map[*subject]struct{}
@@ -121,7 +124,7 @@ func newStreams(b *Bridge) (*streams, error) {
 func (s *streams) drain(ctx context.Context, spread time.Duration) error {
 	s.mu.Lock()
 	s.draining = true
-	open := append([]subscriber(nil), s.subscribers...)
+	open := slices.Clone(s.subscribers)
 	s.mu.Unlock()
 
 	// Those that come between the lines are ended as they enter: see enter.
@@ -137,7 +140,7 @@ func (s *streams) drain(ctx context.Context, spread time.Duration) error {
 			due = min(due, int(passed*float64(len(open)))+1)
 		}
 		for ; next < due; next++ {
-			open[next].endFor(closingDraining, s.retryAfter())
+			open[next].self().endFor(closingDraining, s.retryAfter())
 		}
 		if next == len(open) {
 			break
@@ -155,10 +158,10 @@ func (s *streams) drain(ctx context.Context, spread time.Duration) error {
 func (s *streams) close(ctx context.Context) error {
 	s.mu.Lock()
 	s.draining = true
-	open := append([]subscriber(nil), s.subscribers...)
+	open := slices.Clone(s.subscribers)
 	s.mu.Unlock()
-	for _, m := range open {
-		m.base().cut()
+	for _, st := range open {
+		st.cut()
 	}
 	s.deadlines.close()
 	if err := errors.Join(s.recheck.close(ctx), s.commands.close(ctx)); err != nil {

@@ -47,7 +47,7 @@ func (w *wsStream) end(task, reason string) {
 	}
 	w.tasks = slices.Delete(w.tasks, i, i+1)
 	w.s.unplaceTask(w, task)
-	w.ended = append(w.ended, wsEnd{task, reason})
+	w.ended = w.ended.with(task, reason)
 	w.settle()
 }
 
@@ -59,13 +59,16 @@ func (s *streams) placeTask(w *wsStream, task string) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if w.place < 0 || slices.Contains(w.placed, task) {
+	if w.place < 0 || slices.Contains(s.placed[w], task) {
 		return nil
 	}
 	if !s.takeTask(task) {
 		return errTaskFull
 	}
-	w.placed = append(w.placed, task)
+	if s.placed == nil {
+		s.placed = map[*wsStream][]string{}
+	}
+	s.placed[w] = append(s.placed[w], task)
 	return nil
 }
 
@@ -76,8 +79,8 @@ func (s *streams) unplaceTask(w *wsStream, task string) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if i := slices.Index(w.placed, task); i >= 0 {
-		w.placed = slices.Delete(w.placed, i, i+1)
+	if i := slices.Index(s.placed[w], task); i >= 0 {
+		s.placed[w] = slices.Delete(s.placed[w], i, i+1)
 		s.giveTask(task)
 	}
 }
@@ -85,8 +88,8 @@ func (s *streams) unplaceTask(w *wsStream, task string) {
 // left is part of subscriber.
 func (w *wsStream) left() {
 	w.s.spokeLocked(w)
-	for _, task := range w.placed {
+	for _, task := range w.s.placed[w] {
 		w.s.giveTask(task)
 	}
-	w.placed = nil
+	delete(w.s.placed, w)
 }

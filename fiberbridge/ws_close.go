@@ -76,8 +76,8 @@ func (w *wsStream) Close(code int, _ string) {
 		if code == 1005 { // there was none in the frame, and none may be sent
 			code = wsproto.CloseNormal
 		}
-		if n := len(w.queue); n > 0 && w.queue[n-1].code != 0 {
-			code, reason = w.queue[n-1].code, w.queue[n-1].why
+		if n := w.queue.len(); n > 0 && w.queue.items[n-1].code != 0 {
+			code, reason = w.queue.items[n-1].code, w.queue.items[n-1].why
 		}
 		w.closeLocked(code, reason, farewellTime)
 	}
@@ -94,8 +94,8 @@ func (w *wsStream) Ended(reason fanout.EndReason) {
 		wait := w.closing.sent && !w.closing.got && !w.hasty
 		w.closing.written = wait
 		if wait {
-			w.endBy = w.s.deadlines.now() + instant(closeAnswerTime)
-			w.s.deadlines.set(w, w.endBy)
+			w.until = w.s.deadlines.now() + instant(closeAnswerTime)
+			w.s.deadlines.set(w, w.until)
 		}
 		w.mu.Unlock()
 		if wait {

@@ -87,7 +87,7 @@ func (s *streams) spokeLocked(w *wsStream) {
 func (w *wsStream) giveWay() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.busy || w.subscribeBy == 0 {
+	if w.busy || w.subscribed {
 		return // it has spoken at the last moment
 	}
 	w.hasty = true

@@ -15,12 +15,13 @@ import (
 // Frames are read where the socket's loop brings them (Readable), answered in
 // their order by the command pool (ws_subscribe.go), and it ends with a close
 // handshake or a cut (ws_close.go).
+//
+// There are very many, nearly all of which only listen: what is needed while a
+// client speaks is set apart.
 type wsStream struct {
 	stream
-	// reader is used by Readable only; nil between two messages.
-	reader *wsproto.Reader
-	// pong is what Readable answers pings with; used by it only.
-	pong []byte
+	// reading is used by Readable only; nil between two messages.
+	reading *wsReading
 	// heard is when the peer last gave a sign of life (an instant).
 	heard atomic.Int64
 
@@ -30,33 +31,82 @@ type wsStream struct {
 	// frames bounds the rate of the client's frames, refused counts those over
 	// it since the last that was not.
 	frames  bucket
-	refused int
+	refused uint8
 
-	queue []wsItem
-	// queued is the bytes of the frames in queue.
-	queued int
 	// busy says that the stream is in the command pool or waits for room.
 	busy, waiting bool
-
-	first string   // the task that was followed first
-	tasks []string // what is followed
-	ended []wsEnd  // what came to its end and has not been told
+	// subscribed says that a subscription was confirmed.
+	subscribed bool
 	// several says that there were two tasks, or an unsubscribe: from then on
 	// the end of one is told by a frame.
 	several bool
-
-	subscribeBy instant // zero once a subscription was confirmed
-	idleSince   instant // zero while something is followed
-	pingAt      instant // when a ping was sent that nothing answered; or zero
-
 	closing wsClosing
 
-	idle   *list.Element // streams.mu guards it; nil once the client has spoken
-	placed []string      // streams.mu guards it; see placeTask
+	queue *wsQueue // nil while no frame waits
+	first string   // the task that was followed first
+	tasks []string // what is followed
+	ended *wsEnd   // what came to its end and has not been told, the first one first
+
+	// idleBy is until when something has to be followed; zero while something is.
+	idleBy instant
+	pingAt instant // when a ping was sent that nothing answered; or zero
+
+	idle *list.Element // streams.mu guards it; nil once the client has spoken
 }
 
-// wsEnd is a subscription that came to its end.
-type wsEnd struct{ task, reason string }
+// wsReading is what has been read of a message.
+type wsReading struct {
+	wsproto.Reader
+	// pong is what Readable answers pings with.
+	pong []byte
+}
+
+// wsEnd is a subscription that came to its end, in a list of such.
+type wsEnd struct {
+	task, reason string
+	next         *wsEnd
+}
+
+// with returns the list with one more at its end.
+func (e *wsEnd) with(task, reason string) *wsEnd {
+	if e == nil {
+		return &wsEnd{task: task, reason: reason}
+	}
+	e.next = e.next.with(task, reason)
+	return e
+}
+
+// without returns the list without a task.
+func (e *wsEnd) without(task string) *wsEnd {
+	if e == nil {
+		return nil
+	}
+	rest := e.next.without(task)
+	if e.task == task {
+		return rest
+	}
+	e.next = rest
+	return e
+}
+
+// wsQueue are frames to be worked on.
+type wsQueue struct {
+	items []wsItem
+	bytes int
+}
+
+// len is how many wait. There may be no queue at all.
+func (q *wsQueue) len() int {
+	if q == nil {
+		return 0
+	}
+	return len(q.items)
+}
+
+// full says that there are as many as may wait.
+func (q *wsQueue) full(items int) bool {
+	return q != nil && (len(q.items) >= items || q.bytes > maxQueued)
+}
 
 // wsItem is one frame of the client to be worked on: a command, or why it is
 // none.
@@ -74,7 +124,7 @@ func newWSStream(s *streams, auth *engine.AuthContext) *wsStream {
 	w.init(s, w, auth)
 	now := s.deadlines.now()
 	w.heard.Store(int64(now))
-	w.subscribeBy = now + instant(s.cfg.WebSocket.SubscribeTimeout)
+	w.idleBy = now + instant(s.cfg.WebSocket.SubscribeTimeout)
 	return w
 }
 
@@ -83,19 +133,21 @@ func (w *wsStream) transport() string { return transportWebSocket }
 // Readable is socket.Handler's.
 func (w *wsStream) Readable(p []byte) {
 	w.heard.Store(int64(w.s.deadlines.now()))
-	if w.reader == nil {
-		w.reader = &wsproto.Reader{MaxMessage: w.s.cfg.WebSocket.MessageBytes}
+	r := w.reading
+	if r == nil {
+		r = &wsReading{Reader: wsproto.Reader{MaxMessage: w.s.cfg.WebSocket.MessageBytes}}
+		w.reading = r
 	}
-	if w.reader.Feed(p, w); w.reader.Idle() {
-		w.reader = nil // clients say little, and there are very many of them
+	if r.Feed(p, w); r.Idle() {
+		w.reading = nil // clients say little, and there are very many of them
 	}
-	if w.pong != nil {
+	if r.pong != nil {
 		// Of several pings the last may be answered alone (RFC 6455, 5.5.3). A
 		// peer that takes nothing gets no answers to keep.
-		if !w.parked.Load() {
-			w.outlet.Send(w.pong)
+		if !w.flags.has(parked) {
+			w.outlet.Send(r.pong)
 		}
-		w.pong = nil
+		r.pong = nil
 	}
 }
 
@@ -104,14 +156,14 @@ func (w *wsStream) Text(p []byte) {
 	cmd, err := parseCommand(p)
 	if err != nil {
 		w.push(wsItem{code: wsproto.ClosePolicy, why: err.Error()})
-		w.reader.Stop()
+		w.reading.Stop()
 		return
 	}
 	w.push(wsItem{cmd: cmd, size: len(p)})
 }
 
 // Ping is wsproto.Receiver's.
-func (w *wsStream) Ping(p []byte) { w.pong = wsproto.AppendPong(nil, p) }
+func (w *wsStream) Ping(p []byte) { w.reading.pong = wsproto.AppendPong(nil, p) }
 
 // Violation is wsproto.Receiver's.
 func (w *wsStream) Violation(v *wsproto.CloseError) {
@@ -142,8 +194,7 @@ func (w *wsStream) push(item wsItem) {
 	}
 	cfg := &w.s.cfg.WebSocket
 	burst := 64 + cfg.MaxSubscriptions
-	if item.code == 0 && (len(w.queue) >= burst || w.queued > maxQueued ||
-		!w.frames.take(w.s.deadlines.now(), cfg.FramesPerSecond, burst)) {
+	if item.code == 0 && (w.queue.full(burst) || !w.frames.take(w.s.deadlines.now(), cfg.FramesPerSecond, burst)) {
 		w.refused++
 		switch {
 		case !validTaskID(item.cmd.taskID): // what no task is called is not sent back, again and again
@@ -156,13 +207,16 @@ func (w *wsStream) push(item wsItem) {
 		return
 	}
 	w.refused = 0
-	w.queue = append(w.queue, item)
-	w.queued += item.size
+	if w.queue == nil {
+		w.queue = new(wsQueue)
+	}
+	w.queue.items = append(w.queue.items, item)
+	w.queue.bytes += item.size
 	if !w.busy {
 		w.busy = true
 		w.s.commands.add(w)
 	}
-	if w.subscribeBy > 0 {
+	if !w.subscribed {
 		w.s.spoke(w)
 	}
 }
@@ -209,18 +263,18 @@ func (w *wsStream) settle() {
 	switch {
 	case w.ending:
 	case w.several:
-		for _, e := range w.ended {
+		for e := w.ended; e != nil; e = e.next {
 			w.outlet.Send(appendEnded(nil, e.task, e.reason))
 		}
 		w.ended = nil
-		if !w.busy && len(w.tasks) == 0 && w.idleSince == 0 && w.subscribeBy == 0 {
-			w.idleSince = w.s.deadlines.now()
-			w.s.deadlines.set(w, w.idleSince+instant(w.s.cfg.WebSocket.IdleTimeout))
+		if !w.busy && len(w.tasks) == 0 && w.idleBy == 0 && w.subscribed {
+			w.idleBy = w.s.deadlines.now() + instant(w.s.cfg.WebSocket.IdleTimeout)
+			w.s.deadlines.set(w, w.idleBy)
 		}
-	case !w.busy && len(w.ended) > 0 && w.ended[0].reason == endedRevoked:
+	case !w.busy && w.ended != nil && w.ended.reason == endedRevoked:
 		w.ended = nil
 		w.closeLocked(wsproto.CloseForbidden, "access was revoked", farewellTime)
-	case !w.busy && len(w.ended) > 0:
+	case !w.busy && w.ended != nil:
 		w.ended = nil
 		// A slow reader still has the rest to take.
 		w.closeLocked(wsproto.CloseNormal, "", 10*w.s.cfg.Streams.WriteTimeout)
@@ -250,24 +304,20 @@ func (w *wsStream) checkLocked(now instant) (next instant, silent bool) {
 	if w.over || w.ending {
 		return 0, false // checkLife sees to the end
 	}
-	if w.subscribeBy > 0 {
+	if w.idleBy > 0 {
 		// A frame that still waits for a slow store did come in time.
-		if now >= w.subscribeBy && !w.busy {
-			w.closeLocked(wsproto.ClosePolicy, "no subscribe frame came in time", farewellTime)
-			return w.endBy, false
+		if now >= w.idleBy && !w.busy {
+			code, why := wsproto.ClosePolicy, "no subscribe frame came in time"
+			if w.subscribed {
+				code, why = wsproto.CloseNormal, "nothing is followed"
+			}
+			w.closeLocked(code, why, farewellTime)
+			return w.until, false
 		}
-		next = max(w.subscribeBy, now+instant(lookSoon))
-	}
-	if w.idleSince > 0 {
-		at := w.idleSince + instant(cfg.IdleTimeout)
-		if now >= at && !w.busy {
-			w.closeLocked(wsproto.CloseNormal, "nothing is followed", farewellTime)
-			return w.endBy, false
-		}
-		next = sooner(next, max(at, now+instant(lookSoon)))
+		next = max(w.idleBy, now+instant(lookSoon))
 	}
 	heard := instant(w.heard.Load())
-	if w.pingAt > 0 && heard < w.pingAt && !w.parked.Load() {
+	if w.pingAt > 0 && heard < w.pingAt && !w.flags.has(parked) {
 		at := w.pingAt + instant(cfg.PongTimeout)
 		return sooner(next, at), now >= at
 	}
@@ -277,7 +327,7 @@ func (w *wsStream) checkLocked(now instant) (next instant, silent bool) {
 	at := heard + instant(cfg.Heartbeat)
 	if now >= at {
 		at = now + instant(cfg.PongTimeout)
-		if !w.parked.Load() {
+		if !w.flags.has(parked) {
 			w.pingAt = now
 			w.outlet.Send(wsproto.AppendPing(nil, nil))
 		}

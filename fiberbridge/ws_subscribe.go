@@ -14,22 +14,22 @@ import (
 // command works on the next frame, on a goroutine of the command pool.
 func (w *wsStream) command(ctx context.Context) (more bool) {
 	w.mu.Lock()
-	if w.parked.Load() && len(w.queue) > 0 && !w.ending {
+	if w.flags.has(parked) && w.queue.len() > 0 && !w.ending {
 		// A client that takes no answers gets no further ones.
 		w.waiting = true
 		w.mu.Unlock()
-		if !w.parked.Load() { // resumed may have come just before
+		if !w.flags.has(parked) { // resumed may have come just before
 			w.resumed()
 		}
 		return false
 	}
-	if len(w.queue) > 0 && !w.ending {
-		item := w.queue[0]
+	if w.queue.len() > 0 && !w.ending {
+		item := w.queue.items[0]
 		if item.code != 0 {
 			w.closeLocked(item.code, item.why, farewellTime)
 		} else {
-			w.queue = w.queue[1:]
-			w.queued -= item.size
+			w.queue.items = w.queue.items[1:]
+			w.queue.bytes -= item.size
 			w.mu.Unlock()
 			w.obey(ctx, item.cmd)
 			w.mu.Lock()
@@ -58,10 +58,10 @@ func (w *wsStream) obey(ctx context.Context, cmd wsCommand) {
 
 // nextLocked reports whether a frame waits. mu is held.
 func (w *wsStream) nextLocked() bool {
-	if len(w.queue) > 0 && !w.ending {
+	if w.queue.len() > 0 && !w.ending {
 		return true
 	}
-	w.queue, w.queued = nil, 0
+	w.queue = nil
 	w.busy = false
 	w.settle()
 	return false
@@ -75,23 +75,25 @@ func (w *wsStream) subscribe(start engine.Start, cmd wsCommand) {
 		return
 	}
 	task := start.Task.ID
-	w.subscribeBy = 0
+	if !w.subscribed {
+		w.subscribed, w.idleBy = true, 0
+	}
 	if w.first == "" {
 		w.first = task
 	}
 	w.several = w.several || task != w.first
 	again := func(t string) bool { return t == task }
 	w.tasks = slices.DeleteFunc(w.tasks, again)
-	w.ended = slices.DeleteFunc(w.ended, func(e wsEnd) bool { return e.task == task })
+	w.ended = w.ended.without(task)
 	confirmed := appendConfirmed(nil, task, cmd.cursor, start.Gap)
 	if start.Over {
 		w.outlet.Unfollow(task, nil)
 		w.outlet.Send(confirmed)
 		w.s.unplaceTask(w, task)
-		w.ended = append(w.ended, wsEnd{task, endedTerminal})
+		w.ended = w.ended.with(task, endedTerminal)
 	} else {
 		w.tasks = append(w.tasks, task)
-		w.idleSince = 0
+		w.idleBy = 0
 		start.Follow(w.outlet, confirmed)
 	}
 	w.settle()
@@ -145,7 +147,7 @@ func (w *wsStream) reject(task string, err error) {
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.subscribeBy > 0 {
+	if !w.subscribed {
 		w.closeLocked(refusalCode(e), e.Message, farewellTime)
 		return
 	}

@@ -68,7 +68,7 @@ func (l *loop) startNext(o *Outlet, after *sub) {
 			return
 		}
 	}
-	for s := o.subs; s != nil; s = s.next {
+	for s := o.first(); s != nil; s = s.next {
 		if s.wants {
 			l.startRead(s)
 			return

@@ -1,14 +1,68 @@
 package fanout
 
-import "time"
+import (
+	"sync"
+	"time"
+)
 
 // class is the outlets of a loop that were opened with equal settings. Its
 // lists are in the order of time, so that a deadline is found at their heads:
 // idle outlets cost nothing, however many there are.
 type class struct {
+	loop  *loop
 	cfg   OutletConfig
-	n     int
 	lists [3]outletList
+	// active is the class's place in loop.active, counted from 1; zero is none.
+	active int
+
+	n int // outlets; guarded by classes.mu
+}
+
+// classes are those of a loop that have outlets.
+type classes struct {
+	mu sync.Mutex
+	of map[OutletConfig]*class
+}
+
+// enroll returns the class of a new outlet. Any goroutine may call it.
+func (l *loop) enroll(cfg OutletConfig) *class {
+	l.classes.mu.Lock()
+	defer l.classes.mu.Unlock()
+	c := l.classes.of[cfg]
+	if c == nil {
+		c = &class{loop: l, cfg: cfg}
+		if l.classes.of == nil {
+			l.classes.of = make(map[OutletConfig]*class)
+		}
+		l.classes.of[cfg] = c
+	}
+	c.n++
+	return c
+}
+
+// strike takes an outlet out of its class, and reports whether it was the last.
+func (c *class) strike() (last bool) {
+	of := &c.loop.classes
+	of.mu.Lock()
+	defer of.mu.Unlock()
+	c.n--
+	if c.n == 0 {
+		delete(of.of, c.cfg)
+	}
+	return c.n == 0
+}
+
+// resign takes an admitted outlet out of its class.
+func (l *loop) resign(c *class) {
+	if !c.strike() {
+		return
+	}
+	last := len(l.active) - 1
+	l.active[last].active = c.active
+	l.active[c.active-1] = l.active[last]
+	l.active[last] = nil
+	l.active = l.active[:last]
+	c.active = 0
 }
 
 // clockList says in which of its class's lists an outlet is.
@@ -59,14 +113,12 @@ func (c *class) deadline() int64 {
 }
 
 // admit takes in a new outlet.
-func (l *loop) admit(o *Outlet, cfg OutletConfig) {
-	c := l.classes[cfg]
-	if c == nil {
-		c = &class{cfg: cfg}
-		l.classes[cfg] = c
+func (l *loop) admit(o *Outlet) {
+	c := o.class
+	if c.active == 0 {
+		l.active = append(l.active, c)
+		c.active = len(l.active)
 	}
-	c.n++
-	o.class = c
 	o.where = clockStill
 	c.lists[clockStill].append(o)
 }
@@ -77,7 +129,7 @@ func (l *loop) place(o *Outlet) {
 	switch {
 	case o.rest != nil:
 		where = clockParked
-	case o.class.cfg.Heartbeat > 0 && o.subs != nil:
+	case o.class.cfg.Heartbeat > 0 && o.first() != nil:
 		where = clockQuiet
 	}
 	o.at = l.now
@@ -97,11 +149,9 @@ const sweepVisits = 256
 // sweep sends heartbeats and ends outlets that take nothing.
 func (l *loop) sweep() {
 	l.spans.expire(l.now)
-	for cfg, c := range l.classes {
-		if c.n == 0 {
-			delete(l.classes, cfg)
-			continue
-		}
+	for i := len(l.active) - 1; i >= 0; i-- { // one that ends takes the last one's place
+		c := l.active[i]
+		cfg := &c.cfg
 		if cfg.WriteTimeout > 0 {
 			for range sweepVisits {
 				o := c.lists[clockParked].first
@@ -133,7 +183,7 @@ func (l *loop) beat(c *class) {
 		if now.IsZero() {
 			now = time.Now()
 		}
-		if k := o.subs.group.log.key; bytes == nil || k != key {
+		if k := o.first().group.log.key; bytes == nil || k != key {
 			key = k
 			bytes = c.cfg.Framing.AppendHeartbeat([]byte{}, key, now)
 		}

@@ -173,14 +173,17 @@ func (s *sub) advance(sp *span) {
 // flush gives an outlet what lies between its cursors and the heads, in one
 // write, and has it come again if that was too much for one.
 func (l *loop) flush(o *Outlet) {
-	if o.state != outletOpen || o.rest != nil || o.subs == nil {
+	if o.state != outletOpen || o.rest != nil {
 		return
 	}
 	if o.many != nil {
 		l.flushMany(o)
 		return
 	}
-	s := o.subs
+	s := &o.one
+	if s.outlet == nil {
+		return
+	}
 	sp, where := l.next(s)
 	switch where {
 	case current:
@@ -221,12 +224,15 @@ func (l *loop) flushMany(o *Outlet) {
 	total, again := 0, false
 	begin := m.turn
 	if begin == nil {
-		begin = o.subs
+		begin = m.subs
+	}
+	if begin == nil {
+		return
 	}
 	for s, first := begin, true; first || s != begin; first = false {
 		following := s.next
 		if following == nil {
-			following = o.subs
+			following = m.subs
 		}
 		sp, where := l.next(s)
 		if where == inside && total > 0 && total+len(sp.bytes) > l.hub.cfg.FlushBytes {
@@ -259,7 +265,7 @@ func (l *loop) flushMany(o *Outlet) {
 	if again {
 		l.queue(o)
 	}
-	l.startNext(o, o.subs)
+	l.startNext(o, m.subs)
 }
 
 // join makes one buffer of the parts: a copy costs less than a further system

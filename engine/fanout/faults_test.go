@@ -346,9 +346,9 @@ func TestParkedOutletHoldsOneTail(t *testing.T) {
 		time.Sleep(10 * time.Second)
 		synctest.Wait()
 		// Nothing is kept for those who left.
-		l := o.loop
-		if len(l.spans.spans) != 0 || l.spans.hot.bytes != nil || len(l.trips) != 0 || len(l.classes) != 0 {
-			t.Errorf("the loop keeps %d spans, %d trips, %d classes", len(l.spans.spans), len(l.trips), len(l.classes))
+		l := o.class.loop
+		if len(l.spans.spans) != 0 || l.spans.hot.bytes != nil || len(l.trips) != 0 || len(l.active) != 0 || len(l.classes.of) != 0 {
+			t.Errorf("the loop keeps %d spans, %d trips, %d classes", len(l.spans.spans), len(l.trips), len(l.classes.of))
 		}
 	})
 }

@@ -117,25 +117,58 @@ func (h *Hub) Open(sink Sink, cfg OutletConfig) *Outlet {
 			l = other
 		}
 	}
-	o := &Outlet{loop: l, sink: sink, errand: &noErrand}
+	o := &Outlet{sink: sink, errand: &noErrand}
 	if cfg.Framing == nil {
+		o.class = &class{loop: l}
 		h.cfg.Logger.Error("fanout: an outlet was opened without a Framing")
 		o.state = outletEnded
 		sink.Ended(EndHub)
 		return o
 	}
-	if !reflect.ValueOf(cfg.Framing).Comparable() {
+	if !comparableFraming(cfg.Framing) {
 		cfg.Framing = &unsharedFraming{cfg.Framing}
 	}
+	o.class = l.enroll(cfg)
 	l.load.Add(1)
 	h.outlets.Add(1)
-	if !l.box.post(command{op: opOpen, outlet: o, open: &cfg}) {
+	if !l.box.post(command{op: opOpen, outlet: o}) {
+		o.class.strike()
 		l.load.Add(-1)
 		h.outlets.Add(-1)
 		o.state = outletEnded
 		sink.Ended(EndHub)
 	}
 	return o
+}
+
+// strictTypes are the types of framings of which every value can be compared;
+// looking into each value again would allocate for each subscriber.
+var strictTypes sync.Map // of bool by reflect.Type
+
+func comparableFraming(f Framing) bool {
+	t := reflect.TypeOf(f)
+	known, ok := strictTypes.Load(t)
+	if !ok {
+		known, _ = strictTypes.LoadOrStore(t, strictlyComparable(t))
+	}
+	return known.(bool) || reflect.ValueOf(f).Comparable()
+}
+
+// strictlyComparable says that no value of a type panics when it is compared.
+func strictlyComparable(t reflect.Type) bool {
+	switch t.Kind() {
+	case reflect.Interface:
+		return false // whatever is in it
+	case reflect.Array:
+		return strictlyComparable(t.Elem())
+	case reflect.Struct:
+		for i := range t.NumField() {
+			if !strictlyComparable(t.Field(i).Type) {
+				return false
+			}
+		}
+	}
+	return t.Comparable()
 }
 
 // unsharedFraming makes a Framing that cannot be a map key into one that can,

@@ -3,6 +3,7 @@ package fanout
 import (
 	"math"
 	"runtime"
+	"slices"
 	"sync/atomic"
 	"time"
 )
@@ -17,7 +18,8 @@ type loop struct {
 	load atomic.Int64 // outlets
 
 	now     int64
-	classes map[OutletConfig]*class
+	classes classes
+	active  []*class // those with outlets that were admitted
 
 	// What is to be done, oldest first.
 	groups queue[*group]
@@ -35,7 +37,6 @@ type loop struct {
 func newLoop(h *Hub) *loop {
 	l := &loop{
 		hub:     h,
-		classes: make(map[OutletConfig]*class),
 		trips:   make(map[flightKey]*trip),
 		retryAt: never,
 	}
@@ -99,7 +100,7 @@ func emptied[T any](s []T) []T {
 // deadline is when the loop has something to do even if nobody calls.
 func (l *loop) deadline() int64 {
 	at := min(l.retryAt, l.pacer.next(), l.spans.expiry)
-	for _, c := range l.classes {
+	for _, c := range l.active {
 		at = min(at, c.deadline())
 	}
 	return at
@@ -133,7 +134,7 @@ func (l *loop) turn() bool {
 
 // queue has o flushed soon.
 func (l *loop) queue(o *Outlet) {
-	if !o.runnable && o.state == outletOpen && o.rest == nil && o.subs != nil {
+	if !o.runnable && o.state == outletOpen && o.rest == nil && o.first() != nil {
 		o.runnable = true
 		l.ready.push(o)
 	}
@@ -147,7 +148,7 @@ func (l *loop) obey(c *command) {
 	o := c.outlet
 	switch c.op {
 	case opOpen:
-		l.admit(o, *c.open)
+		l.admit(o)
 		return
 	case opWritable:
 		o.told.Store(false) // first, so that a signal from now on counts
@@ -223,14 +224,14 @@ func (l *loop) drop(s *sub) {
 	}
 	*s = sub{}
 	l.hub.subscriptions.Add(-1)
-	if o.subs == nil && o.rest == nil && o.state == outletOpen {
+	if o.first() == nil && o.rest == nil && o.state == outletOpen {
 		l.place(o)
 	}
 }
 
 // shutdown ends every outlet.
 func (l *loop) shutdown() {
-	for _, c := range l.classes {
+	for _, c := range slices.Clone(l.active) {
 		for i := range c.lists {
 			for c.lists[i].first != nil {
 				l.end(c.lists[i].first, EndHub)

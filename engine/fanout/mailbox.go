@@ -22,7 +22,6 @@ type command struct {
 	key    string
 	after  ID
 	bytes  []byte
-	open   *OutletConfig
 	flight *flight
 	merged bool // opFollow
 }

@@ -21,7 +21,7 @@ type Merger interface {
 // FollowMerged is Follow for a log whose entries may be merged while the
 // subscriber cannot keep up. If the Source is no Merger it is Follow.
 func (o *Outlet) FollowMerged(key string, after ID, opening []byte) {
-	o.loop.box.post(command{op: opFollow, outlet: o, key: key, after: after, bytes: opening, merged: true})
+	o.class.loop.box.post(command{op: opFollow, outlet: o, key: key, after: after, bytes: opening, merged: true})
 }
 
 // merging says that s is to get merged entries.
@@ -43,7 +43,7 @@ func (l *loop) note(o *Outlet, all bool) {
 
 // mergeable says that it matters whether o keeps up.
 func (o *Outlet) mergeable() bool {
-	for s := o.subs; s != nil; s = s.next {
+	for s := o.first(); s != nil; s = s.next {
 		if s.group.merged {
 			return true
 		}

@@ -13,7 +13,8 @@ import "sync/atomic"
 //
 // There are very many: what few of them need is set apart, see errand.
 type Outlet struct {
-	loop *loop // for life
+	// class is for life, and with it the loop.
+	class *class
 	// told dedupes Writable: a signal is in the loop's mailbox.
 	told atomic.Bool
 
@@ -25,10 +26,8 @@ type Outlet struct {
 	runnable bool
 
 	sink       Sink
-	class      *class
 	prev, next *Outlet // neighbours in one of the class's lists
 	at         int64   // last write, or while parked the last progress
-	subs       *sub    // the one followed last comes first
 	*errand            // read only: see the methods that set its fields
 	one        sub     // the first subscription, so that it costs no allocation
 }
@@ -103,6 +102,7 @@ type sub struct {
 
 // many is what only an outlet with several subscriptions needs.
 type many struct {
+	subs     *sub  // the one followed last comes first
 	turn     *sub  // where the next flush begins
 	last     int64 // time of the last flush
 	deferred bool
@@ -123,41 +123,53 @@ type rest struct {
 // moves. The cursor must be a position that exists in the log, or zero. A
 // cursor at the log's final entry gets Finished at once.
 func (o *Outlet) Follow(key string, after ID, opening []byte) {
-	o.loop.box.post(command{op: opFollow, outlet: o, key: key, after: after, bytes: opening})
+	o.class.loop.box.post(command{op: opFollow, outlet: o, key: key, after: after, bytes: opening})
 }
 
 // Unfollow drops key; farewell, if any, is written after the last of its
 // entries. Dropping what is not followed writes nothing.
 func (o *Outlet) Unfollow(key string, farewell []byte) {
-	o.loop.box.post(command{op: opUnfollow, outlet: o, key: key, bytes: farewell})
+	o.class.loop.box.post(command{op: opUnfollow, outlet: o, key: key, bytes: farewell})
 }
 
 // Send writes p between entries, in the order of the calls.
 func (o *Outlet) Send(p []byte) {
-	o.loop.box.post(command{op: opSend, outlet: o, bytes: p})
+	o.class.loop.box.post(command{op: opSend, outlet: o, bytes: p})
 }
 
 // End drops all cursors, writes farewell after whatever is on its way, and
 // then ends the outlet with EndAsked. WriteTimeout is in force meanwhile.
 func (o *Outlet) End(farewell []byte) {
-	o.loop.box.post(command{op: opEnd, outlet: o, bytes: farewell})
+	o.class.loop.box.post(command{op: opEnd, outlet: o, bytes: farewell})
 }
 
 // Writable tells that a full sink takes bytes again. A false alarm is harmless.
 func (o *Outlet) Writable() {
 	if !o.told.Swap(true) {
-		o.loop.box.post(command{op: opWritable, outlet: o})
+		o.class.loop.box.post(command{op: opWritable, outlet: o})
 	}
 }
 
 // Gone tells that the peer is gone: the outlet ends with EndGone.
 func (o *Outlet) Gone() {
-	o.loop.box.post(command{op: opGone, outlet: o})
+	o.class.loop.box.post(command{op: opGone, outlet: o})
+}
+
+// first is the subscription made last, of which the others are next; nil if there
+// is none.
+func (o *Outlet) first() *sub {
+	switch {
+	case o.many != nil:
+		return o.many.subs
+	case o.one.outlet != nil:
+		return &o.one
+	}
+	return nil
 }
 
 // find returns the subscription of key, or nil.
 func (o *Outlet) find(key string) *sub {
-	for s := o.subs; s != nil; s = s.next {
+	for s := o.first(); s != nil; s = s.next {
 		if s.group.log.key == key {
 			return s
 		}
@@ -173,21 +185,28 @@ func (o *Outlet) vacant() *sub {
 	return new(sub)
 }
 
-// link puts s first.
+// link puts s first, which is in no list yet.
 func (o *Outlet) link(s *sub) {
-	s.next = o.subs
-	o.subs = s
-	if s.next != nil && o.many == nil {
-		o.setMany(new(many))
+	if o.many == nil {
+		if s == &o.one {
+			return // the only one
+		}
+		o.setMany(&many{subs: &o.one})
 	}
+	s.next = o.many.subs
+	o.many.subs = s
 }
 
-// unlink takes s out of the outlet's list.
+// unlink takes s out of the outlet's list. The only one is out when it is empty.
 func (o *Outlet) unlink(s *sub) {
-	if m := o.many; m != nil && m.turn == s {
+	m := o.many
+	if m == nil {
+		return
+	}
+	if m.turn == s {
 		m.turn = s.next
 	}
-	for p := &o.subs; *p != nil; p = &(*p).next {
+	for p := &m.subs; *p != nil; p = &(*p).next {
 		if *p == s {
 			*p = s.next
 			break

@@ -108,8 +108,8 @@ func (l *loop) farewell(o *Outlet, p []byte) {
 }
 
 func (l *loop) dropAll(o *Outlet) {
-	for o.subs != nil {
-		l.drop(o.subs)
+	for s := o.first(); s != nil; s = o.first() {
+		l.drop(s)
 	}
 }
 
@@ -121,7 +121,7 @@ func (l *loop) end(o *Outlet, reason EndReason) {
 	o.state = outletEnded
 	l.dropAll(o)
 	o.class.lists[o.where].remove(o)
-	o.class.n--
+	l.resign(o.class)
 	l.load.Add(-1)
 	l.hub.outlets.Add(-1)
 	sink := o.sink

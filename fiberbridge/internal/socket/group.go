@@ -86,18 +86,23 @@ func (g *Group) CanTakeOver(conn net.Conn) bool {
 // untouched and still the caller's: the process has no descriptor left, the
 // connection is closed, or the group is (net.ErrClosed).
 func (g *Group) Adopt(conn net.Conn, pending []byte, h Handler) (*Socket, error) {
-	s := &Socket{h: h, lingerAt: -1}
-	if tcp := plainTCP(conn); tcp != nil && len(g.loops) > 0 {
-		l := g.loops[g.next.Add(1)%uint32(len(g.loops))]
-		if err := l.adopt(s, tcp, pending); err != nil {
-			return nil, err
-		}
-		return s, nil
-	}
-	if err := g.adoptPortable(s, conn, pending); err != nil {
+	s := new(Socket)
+	s.Handle(h)
+	if err := g.AdoptInto(s, conn, pending); err != nil {
 		return nil, err
 	}
 	return s, nil
+}
+
+// AdoptInto is Adopt for a Socket that is part of what handles it, which costs no
+// allocation and nobody a pointer. It is a new one, given its Handler by Handle.
+func (g *Group) AdoptInto(s *Socket, conn net.Conn, pending []byte) error {
+	s.lingerAt = -1
+	if tcp := plainTCP(conn); tcp != nil && len(g.loops) > 0 {
+		l := g.loops[g.next.Add(1)%uint32(len(g.loops))]
+		return l.adopt(s, tcp, pending)
+	}
+	return g.adoptPortable(s, conn, pending)
 }
 
 // Len is the number of open sockets.

@@ -47,7 +47,8 @@ type Handler interface {
 	Hangup(err error)
 }
 
-// Socket is one connection. Its methods may be called from any goroutine.
+// Socket is one connection, once a Group has adopted it. From then on its methods
+// may be called from any goroutine. It must not be copied.
 //
 // There are very many: the order of the fields keeps it at 64 bytes.
 type Socket struct {
@@ -65,6 +66,13 @@ type Socket struct {
 
 	lingerAt int32 // place in Group.lingers, guarded by its lock
 }
+
+// Handle names the Handler of a Socket that is given to Group.AdoptInto
+// afterwards, before anybody else knows it.
+func (s *Socket) Handle(h Handler) { s.h = h }
+
+// Handler is the one that hears about s.
+func (s *Socket) Handler() Handler { return s.h }
 
 // group is the one that serves s.
 func (s *Socket) group() *Group {
