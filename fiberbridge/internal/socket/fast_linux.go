@@ -108,6 +108,9 @@ func (s *Socket) arrived(pending []byte) {
 func (s *Socket) event(events uint32, buf []byte) (more bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if events&(unix.EPOLLRDHUP|unix.EPOLLHUP|unix.EPOLLERR) != 0 {
+		s.state |= left
+	}
 	if events&(unix.EPOLLIN|unix.EPOLLRDHUP|unix.EPOLLHUP|unix.EPOLLERR) != 0 {
 		// The end is what a read finds behind the last bytes, whatever the
 		// events say: so bytes come before it.
@@ -134,10 +137,15 @@ func (s *Socket) turn(buf []byte) (more bool) {
 	return more
 }
 
-// receive reads until nothing is left, or it is the others' turn.
+// receive reads until nothing is left, or it is the others' turn. Of a paused
+// socket it finds the end, if there is one.
 func (s *Socket) receive(buf []byte) (more bool) {
 	for range readsPerTurn {
-		if s.state&closed != 0 {
+		switch {
+		case s.state&closed != 0:
+			return false
+		case s.state&(paused|left) == paused:
+			s.state |= unread
 			return false
 		}
 		n, err := unix.Read(int(s.fast.fd), buf)
@@ -148,12 +156,15 @@ func (s *Socket) receive(buf []byte) (more bool) {
 		case err != nil || n == 0:
 			s.hangup(s.lost(err))
 			return false
-		case s.state&draining == 0:
+		case s.state&(draining|paused) == 0: // else it is thrown away
 			s.call(func() { s.h.Readable(buf[:n]) })
 		}
 	}
 	return true
 }
+
+// fastResume has the loop read what came during a pause.
+func (s *Socket) fastResume() { s.fast.loop.resume(s) }
 
 // lost is the reason of the connection's end, after a read that gave err.
 func (s *Socket) lost(err error) error {

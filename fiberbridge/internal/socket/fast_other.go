@@ -25,6 +25,7 @@ func (l *loop) close()                                    {}
 func (s *Socket) fastWrite([]byte) (int, error) { return 0, errors.ErrUnsupported }
 func (s *Socket) fastFinish()                   {}
 func (s *Socket) fastClose()                    {}
+func (s *Socket) fastResume()                   {}
 func (s *Socket) fastUserTimeout(time.Duration) {}
 
 func (s *Socket) fastBacklog() (n int, ok bool) { return 0, false }

@@ -42,6 +42,7 @@ type loop struct {
 	slots    []slot
 	freeSlot uint32    // the first free slot, counted from 1; 0 is none
 	arrivals []arrival // guarded by mu
+	resumed  []*Socket // guarded by mu: were paused, may have something to read
 }
 
 // slot is what the data of an epoll event names. Its generation grows with
@@ -147,6 +148,14 @@ func (l *loop) register(s *Socket, pending []byte) error {
 	return nil
 }
 
+// resume has run look at s again.
+func (l *loop) resume(s *Socket) {
+	l.mu.Lock()
+	l.resumed = append(l.resumed, s)
+	l.mu.Unlock()
+	l.wake()
+}
+
 // release frees the slot of a closed socket.
 func (l *loop) release(place uint32) {
 	l.mu.Lock()
@@ -188,8 +197,8 @@ func (l *loop) run() {
 			return
 		}
 		l.mu.Lock()
-		stopping, arrivals := l.stopping, l.arrivals
-		l.arrivals = nil
+		stopping, arrivals, resumed := l.stopping, l.arrivals, l.resumed
+		l.arrivals, l.resumed = nil, nil
 		for i := range events[:fetched] {
 			ready[i] = l.find(&events[i])
 		}
@@ -200,6 +209,7 @@ func (l *loop) run() {
 		for _, a := range arrivals {
 			a.s.arrived(a.pending)
 		}
+		again = append(again, resumed...)
 		turn := again
 		again = nil
 		for _, s := range turn {

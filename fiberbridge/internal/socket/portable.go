@@ -30,6 +30,7 @@ type portable struct {
 	failed  error         // what it met
 	timeout time.Duration // for one write
 	idle    chan struct{} // closed when nothing is written any more; nil until somebody asks
+	resume  chan struct{} // closed when a pause ends; nil until the reader waits for it
 }
 
 func (g *Group) adoptPortable(s *Socket, conn net.Conn, pending []byte) error {
@@ -76,6 +77,7 @@ func (p *portable) read(s *Socket, pending []byte) {
 	}
 	buf := make([]byte, portableBuffer)
 	for {
+		p.awaitResume(s)
 		n, err := p.conn.Read(buf)
 		if n > 0 && !p.deliver(s, buf[:n]) {
 			return

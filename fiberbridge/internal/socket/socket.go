@@ -83,7 +83,7 @@ func (s *Socket) group() *Group {
 }
 
 // state is a set of flags.
-type state uint8
+type state uint16
 
 const (
 	// full: a write was cut short and Writable is owed.
@@ -100,6 +100,12 @@ const (
 	quiet
 	// queued: the loop has it on its list of those with more to read.
 	queued
+	// paused: what the peer sends is not read.
+	paused
+	// unread: some may be there that no further event will tell of.
+	unread
+	// left: an event has told that the connection is at its end, or half of it.
+	left
 )
 
 // alwaysClosed is what Done returns once there is nothing to wait for.
@@ -174,6 +180,7 @@ func (s *Socket) CloseGracefully(linger time.Duration) {
 	}
 	s.state |= draining
 	s.state &^= full
+	s.unpause()
 	if s.port != nil {
 		s.port.finish(s)
 	} else {
@@ -220,6 +227,7 @@ func (s *Socket) closeLocked() {
 		return
 	}
 	s.state |= closed
+	s.unpause()
 	if s.state&draining != 0 {
 		s.group().lingers.remove(s)
 	}
