@@ -8,6 +8,7 @@ import (
 	"github.com/redis/rueidis"
 
 	"github.com/taskbridge/taskbridge-fiber/engine"
+	"github.com/taskbridge/taskbridge-fiber/internal/latest"
 )
 
 // listener is one Listen: a record that is read whenever it has changed.
@@ -15,16 +16,9 @@ type listener struct {
 	unit
 	tail        *tail
 	incarnation string
-	fn          func(engine.Signal)
+	signal      *latest.Teller[engine.Signal]
 
 	begun beginning
-
-	mu sync.Mutex
-	// latest is what fn is to hear, told what it has heard.
-	latest, told engine.Signal
-	// busy says that a goroutine calls fn, or is about to.
-	busy    bool
-	stopped bool
 }
 
 // beginning is closed with the first answer that matters to whoever waits.
@@ -89,7 +83,7 @@ func (t *tail) await(ctx context.Context, b *beginning) error {
 
 // listen begins to read a record, and returns when it was found.
 func (t *tail) listen(ctx context.Context, key, incarnation string, fn func(engine.Signal)) (*listener, error) {
-	l := &listener{tail: t, incarnation: incarnation, fn: fn, begun: newBeginning()}
+	l := &listener{tail: t, incarnation: incarnation, signal: latest.New(t.call, fn), begun: newBeginning()}
 	l.unit = unit{key: key, read: l}
 	err := t.watch(&l.unit)
 	if err == nil {
@@ -104,9 +98,7 @@ func (t *tail) listen(ctx context.Context, key, incarnation string, fn func(engi
 
 // stop ends the listening.
 func (l *listener) stop() {
-	l.mu.Lock()
-	l.stopped = true
-	l.mu.Unlock()
+	l.signal.Stop()
 	l.tail.unwatch(&l.unit)
 }
 
@@ -135,34 +127,9 @@ func (l *listener) answer(_ question, _ bool, reply []rueidis.RedisMessage) outc
 	if n, err := reply[2].ToString(); err == nil {
 		sig.Resolved, _ = strconv.ParseUint(n, 10, 64)
 	}
-	l.tell(sig)
+	l.signal.Tell(sig)
 	l.begun.settle(nil)
 	return outcome{}
-}
-
-// tell sees to it that fn hears of sig, in a goroutine that close waits for.
-func (l *listener) tell(sig engine.Signal) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.latest = sig
-	if !l.busy && l.latest != l.told {
-		l.busy = true
-		l.tail.call(l.speak)
-	}
-}
-
-// speak calls fn until it has heard the latest.
-func (l *listener) speak() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for !l.stopped && l.told != l.latest {
-		l.told = l.latest
-		sig := l.told
-		l.mu.Unlock()
-		l.fn(sig)
-		l.mu.Lock()
-	}
-	l.busy = false
 }
 
 // failed implements reading.

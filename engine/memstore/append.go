@@ -87,7 +87,7 @@ func (s *Store) appendTo(e *entry, a engine.Append, r resolution) ([]engine.Even
 	grown += e.tokens.add(strings.Clone(a.Token), batch[0].ID, len(batch))
 	if resolves(batch, t) {
 		e.resolved++
-		s.wake(e, next)
+		e.wake(next)
 	}
 	for _, f := range e.followers {
 		f.to.Push(batch)

@@ -120,7 +120,7 @@ func (s *Store) RequestCancel(_ context.Context, taskID, reason string) (engine.
 	next.CancelRequested, next.CancelReason = true, strings.Clone(reason)
 	touch(&next, s.now())
 	s.usage.bytes.Add(e.publish(&next))
-	s.wake(e, &next)
+	e.wake(&next)
 	return next, nil
 }
 
