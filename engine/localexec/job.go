@@ -166,15 +166,11 @@ func (x *Executor) unstarted(j *job, run *engine.Run, err error) {
 // interrupt ends a task whose context ended before it did, unless that was the
 // executor's end and another process can go on with it. run may be nil.
 func (x *Executor) interrupt(ctx context.Context, j *job, run *engine.Run) {
+	run, done := x.lastRun(j, run)
 	if run == nil {
-		opened, err := x.open(x.final, j.task)
-		if err != nil {
-			x.unfinished(j, err)
-			return
-		}
-		defer func() { _ = opened.Close(x.final) }()
-		run = opened
+		return
 	}
+	defer done()
 	if errors.Is(context.Cause(ctx), ErrShutdown) {
 		left, err := run.Abandon(x.final)
 		if left {

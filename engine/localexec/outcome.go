@@ -77,15 +77,11 @@ func (x *Executor) verdict(ctx context.Context, j *job, o outcome) engine.Payloa
 // conclude stores the terminal event; if that is refused, a TASK_FAILED that
 // says so; and if even that is, one that cannot be. run may be nil.
 func (x *Executor) conclude(j *job, run *engine.Run, last engine.Payload) {
+	run, done := x.lastRun(j, run)
 	if run == nil {
-		opened, err := x.open(x.final, j.task)
-		if err != nil {
-			x.unfinished(j, err)
-			return
-		}
-		defer func() { _ = opened.Close(x.final) }()
-		run = opened
+		return
 	}
+	defer done()
 	for range 3 {
 		at, err := x.store(run, last)
 		if settled(err) {
@@ -97,6 +93,21 @@ func (x *Executor) conclude(j *job, run *engine.Run, last engine.Payload) {
 		}
 		last = instead(run, last, at, err)
 	}
+}
+
+// lastRun is the run to end j's task with: run, or, if that is nil, one that is
+// opened for it, which done closes. It is nil if none is to be had; that is in
+// the log then.
+func (x *Executor) lastRun(j *job, run *engine.Run) (_ *engine.Run, done func()) {
+	if run != nil {
+		return run, func() {}
+	}
+	opened, err := x.open(x.final, j.task)
+	if err != nil {
+		x.unfinished(j, err)
+		return nil, nil
+	}
+	return opened, func() { _ = opened.Close(x.final) }
 }
 
 func (x *Executor) unfinished(j *job, err error) {
