@@ -119,7 +119,7 @@ func (e *Engine) resolve(ctx context.Context, auth AuthContext, task Task, s Sus
 	switch verdict {
 	case VerdictAccepted:
 		s.Open, s.Answer = false, r.Action
-		e.handOffs.start(task.ID, s)
+		e.handOffs.start(DueSuspension{TaskID: task.ID, Suspension: s})
 		res.Status = ActionStatusAccepted
 	case VerdictDeduplicated:
 		res.Status = ActionStatusDeduplicated

@@ -145,4 +145,8 @@ const (
 type DueSuspension struct {
 	TaskID string
 	Suspension
+	// Waited is for how long an answer has been offered while nobody held the
+	// task's lease, the first time 0; time in which nobody asked counts little.
+	// Always 0 on a store without Leases.
+	Waited time.Duration
 }

@@ -31,6 +31,7 @@ func (c Config) withDefaults() Config {
 	c.Emit = c.Emit.withDefaults()
 	c.Lease.TTL = cmp.Or(c.Lease.TTL, 30*time.Second)
 	c.Lease.MaxRestarts = cmp.Or(c.Lease.MaxRestarts, 5)
+	c.Lease.RestartWithin = cmp.Or(c.Lease.RestartWithin, 15*time.Minute)
 	c.Creates.PerSecond = cmp.Or(c.Creates.PerSecond, 100)
 	c.Creates.Burst = cmp.Or(c.Creates.Burst, max(10*c.Creates.PerSecond, 1))
 	c.Revocations.TTL = cmp.Or(c.Revocations.TTL, 24*time.Hour)

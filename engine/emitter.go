@@ -22,11 +22,13 @@ type Emitter struct {
 	// takes nothing new.
 	restarter Restarter
 	drained   context.Context
-	limits    Limits
-	emit      EmitConfig
-	metrics   MetricsSink
-	logger    *slog.Logger
-	files     AttachmentStore // nil if there is none
+	// notices are about tasks that no node here can run.
+	notices notices
+	limits  Limits
+	emit    EmitConfig
+	metrics MetricsSink
+	logger  *slog.Logger
+	files   AttachmentStore // nil if there is none
 
 	// work counts the goroutines that append. Each exists only while it has
 	// something to store.

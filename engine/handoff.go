@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"sync"
 	"time"
@@ -16,7 +17,8 @@ type Resumer interface {
 	// as handed over: the executor, or the system behind it, keeps it. After an
 	// error it is offered again, with growing pauses, here or on another node;
 	// so the same answer may come more than once. ErrHandOffPending is the
-	// error that means no fault. ctx ends after some seconds.
+	// error that means no fault; one that wraps it says why this node cannot go on
+	// with the task, which others may. ctx ends after some seconds.
 	Resume(ctx context.Context, task Task, s Suspension, a Action) error
 }
 
@@ -74,33 +76,33 @@ func (h *handOffs) shutdown(ctx context.Context) error {
 	return h.work.wait(ctx)
 }
 
-// start hands s, which has an Answer, over in the background. Whatever goes
+// start hands d, which has an Answer, over in the background. Whatever goes
 // wrong, the reconciler comes back to it.
-func (h *handOffs) start(taskID string, s Suspension) {
-	key, ok := h.begin(taskID, s)
+func (h *handOffs) start(d DueSuspension) {
+	key, ok := h.begin(d)
 	if !ok {
 		return
 	}
 	go func() {
 		defer h.finish(key)
-		_, _ = h.give(h.life, taskID, s)
+		_, _ = h.give(h.life, d)
 	}()
 }
 
 // do is start, and waits.
-func (h *handOffs) do(ctx context.Context, taskID string, s Suspension) (done bool, err error) {
-	key, ok := h.begin(taskID, s)
+func (h *handOffs) do(ctx context.Context, d DueSuspension) (done bool, err error) {
+	key, ok := h.begin(d)
 	if !ok {
 		return false, nil
 	}
 	defer h.finish(key)
-	return h.give(ctx, taskID, s)
+	return h.give(ctx, d)
 }
 
 // begin is false if there is no need, no room, or no time left.
-func (h *handOffs) begin(taskID string, s Suspension) (key [2]string, ok bool) {
-	key = [2]string{taskID, s.SuspendID}
-	if h.emitter.waited(taskID, s.SuspendID) {
+func (h *handOffs) begin(d DueSuspension) (key [2]string, ok bool) {
+	key = [2]string{d.TaskID, d.SuspendID}
+	if h.emitter.waited(d.TaskID, d.SuspendID) {
 		return key, false // it takes it by itself
 	}
 	h.mu.Lock()
@@ -120,35 +122,44 @@ func (h *handOffs) finish(key [2]string) {
 }
 
 // give offers the answer once.
-func (h *handOffs) give(ctx context.Context, taskID string, s Suspension) (done bool, err error) {
+func (h *handOffs) give(ctx context.Context, d DueSuspension) (done bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, resumeTimeout)
 	defer cancel()
-	task, err := h.emitter.store.Get(ctx, taskID, Fresh)
+	m := h.emitter
+	task, err := m.store.Get(ctx, d.TaskID, Fresh)
 	if err != nil || task.Terminal != nil || task.Status.Terminal() {
 		return false, err
 	}
-	err = h.resume(ctx, task, s)
-	run := h.emitter.runOf(taskID)
+	err = h.resume(ctx, task, d.Suspension)
+	run := m.runOf(d.TaskID)
 	switch {
 	case err == nil:
-		err = h.emitter.actions.HandedOver(ctx, taskID, s.SuspendID, 0)
-	case errors.Is(err, ErrHandOffPending) && run != nil && !h.emitter.waited(taskID, s.SuspendID):
+		err = m.actions.HandedOver(ctx, d.TaskID, d.SuspendID, 0)
+	case !errors.Is(err, ErrHandOffPending):
+	case run != nil && !m.waited(d.TaskID, d.SuspendID):
 		// The run is alive and does not wait, or not yet; what it asks for
 		// later, it finds.
-		err = run.confirm(ctx, s.SuspendID)
-	case errors.Is(err, ErrHandOffPending):
+		err = run.confirm(ctx, d.SuspendID)
+	case run == nil && err != ErrHandOffPending && task.Restartable && m.holds != nil: //nolint:errorlint // whether there is more to it
+		return false, m.strand(ctx, task, d.Waited, err, m.abandonAnswered(d.SuspendID))
+	default:
 		return false, nil
 	}
 	if err != nil {
 		h.logger.WarnContext(ctx, "an answer could not be handed over; it will be offered again",
-			"taskId", taskID, "suspendId", s.SuspendID, "error", err)
+			"taskId", d.TaskID, "suspendId", d.SuspendID, "error", err)
 	}
 	return err == nil, err
 }
 
+var errNoResumer = fmt.Errorf("%w: %w", ErrHandOffPending, errNoRestarter)
+
 // resume asks the executor, unless this process takes nothing new.
 func (h *handOffs) resume(ctx context.Context, task Task, s Suspension) error {
-	if h.resumer == nil || h.drained.Err() != nil || !h.resumes.enter() {
+	if h.drained.Err() == nil && h.resumer == nil {
+		return errNoResumer
+	}
+	if h.drained.Err() != nil || !h.resumes.enter() {
 		return ErrHandOffPending
 	}
 	defer h.resumes.leave()

@@ -23,6 +23,7 @@ type leased struct {
 	// tokens are those of appends that were stored.
 	tokens map[string]bool
 	most   int // tasks of one Renew
+	offers map[string]offer
 }
 
 type lease struct {
@@ -34,6 +35,14 @@ type lease struct {
 	seen          time.Time // the until that was seen overdue
 	claimed       time.Time
 	over          bool
+	// of is the until of which waited is told.
+	of     time.Time
+	waited time.Duration
+}
+
+// orphan makes a task an orphan at once.
+func (t *lease) orphan(now time.Time) {
+	t.holder, t.until, t.seen, t.seenAt, t.claimed = nobody, now, now, now.Add(-max(t.ttl, time.Second)), time.Time{}
 }
 
 func newLeased(t *testing.T) *leased {
@@ -43,7 +52,7 @@ func newLeased(t *testing.T) *leased {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = mem.Close() })
-	return &leased{Store: mem, tasks: map[string]*lease{}, calls: map[string]int{}, tokens: map[string]bool{}}
+	return &leased{Store: mem, tasks: map[string]*lease{}, calls: map[string]int{}, tokens: map[string]bool{}, offers: map[string]offer{}}
 }
 
 func (l *leased) now() time.Time { return time.Now().Add(l.jump) }
@@ -140,18 +149,59 @@ func (l *leased) Create(ctx context.Context, task engine.Task) (engine.Task, boo
 	return stored, created, err
 }
 
-func (l *leased) Release(_ context.Context, taskID, holder string, orphan bool) error {
+func (l *leased) Release(ctx context.Context, taskID, holder string, orphan bool) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.calls["Release"]++
 	if t := l.tasks[taskID]; t != nil && t.holder == holder {
 		t.holder, t.takeovers = "", 0
-		if orphan {
-			now := l.now()
-			t.holder, t.until, t.seen, t.seenAt = nobody, now, now, now.Add(-t.ttl)
+		task, err := l.Get(ctx, taskID, engine.Fresh)
+		if orphan || err == nil && task.Restartable && task.CancelRequested && !task.Status.Terminal() {
+			t.orphan(l.now())
 		}
 	}
 	return nil
+}
+
+func (l *leased) RequestCancel(ctx context.Context, taskID, reason string) (engine.Task, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	task, err := l.Store.RequestCancel(ctx, taskID, reason)
+	if t := l.tasks[taskID]; err == nil && t != nil && task.Restartable && !task.Status.Terminal() && t.holder == "" {
+		t.orphan(l.now())
+	}
+	return task, err
+}
+
+func (l *leased) Due(ctx context.Context, limit int) ([]engine.DueSuspension, error) {
+	found, err := l.Store.Due(ctx, limit)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now := l.now()
+	for i := range found {
+		d := &found[i]
+		if d.Open {
+			continue
+		}
+		key := d.TaskID + "/" + d.SuspendID
+		w, offered := l.offers[key]
+		if t := l.tasks[d.TaskID]; t != nil && t.holder != "" && t.holder != nobody {
+			delete(l.offers, key)
+			continue
+		}
+		if offered {
+			w.waited += min(now.Sub(w.last), time.Minute)
+		}
+		w.last = now
+		l.offers[key], d.Waited = w, w.waited
+	}
+	return found, err
+}
+
+// offer is of an answer that nobody has taken.
+type offer struct {
+	last   time.Time
+	waited time.Duration
 }
 
 func (l *leased) HandedOver(ctx context.Context, taskID, suspendID string, fence uint64) error {
@@ -177,8 +227,13 @@ func (l *leased) Orphans(_ context.Context, limit int) (ids []engine.Orphan, err
 			t.seen, t.seenAt = t.until, now
 		case t.until.After(now) || t.seenAt.Add(t.ttl/3).After(now) || t.claimed.Add(5*time.Second).After(now):
 		default:
+			if t.of.Equal(t.until) {
+				t.waited += min(now.Sub(t.claimed), 30*time.Second)
+			} else {
+				t.of, t.waited = t.until, 0
+			}
 			t.claimed = now
-			ids = append(ids, engine.Orphan{TaskID: id, Takeovers: t.takeovers})
+			ids = append(ids, engine.Orphan{TaskID: id, Takeovers: t.takeovers, Waited: t.waited})
 		}
 	}
 	return ids, nil
@@ -193,6 +248,9 @@ type node struct {
 	// created, acquiring and releasing, if set, are called after a Create, before
 	// an Acquire and before a Release, once.
 	created, acquiring, releasing func()
+	// cancelled and released are called after a RequestCancel and a Release, once,
+	// resolved after a Resolve.
+	cancelled, released, resolved func()
 }
 
 // once calls a hook and forgets it.
@@ -260,6 +318,7 @@ func (n *node) Release(ctx context.Context, taskID, holder string, orphan bool) 
 		return err
 	}
 	time.Sleep(n.slow)
+	defer n.once(&n.released)
 	return n.leased.Release(ctx, taskID, holder, orphan)
 }
 
@@ -282,6 +341,15 @@ func (n *node) Get(ctx context.Context, id string, f engine.Freshness) (engine.T
 	return n.leased.Get(ctx, id, f)
 }
 
+func (n *node) RequestCancel(ctx context.Context, id, reason string) (engine.Task, error) {
+	if err := n.down(); err != nil {
+		return engine.Task{}, err
+	}
+	task, err := n.leased.RequestCancel(ctx, id, reason)
+	n.once(&n.cancelled)
+	return task, err
+}
+
 func (n *node) Suspension(ctx context.Context, taskID, suspendID string) (engine.Suspension, error) {
 	if err := n.down(); err != nil {
 		return engine.Suspension{}, err
@@ -293,6 +361,7 @@ func (n *node) Resolve(ctx context.Context, r engine.Resolution) (engine.Verdict
 	if err := n.down(); err != nil {
 		return 0, err
 	}
+	defer n.once(&n.resolved)
 	return n.leased.Resolve(ctx, r)
 }
 

@@ -15,9 +15,11 @@ type holds struct {
 	leases Leases
 	holder string // names this engine, among all that ever were
 	ttl    time.Duration
-	// restarts bounds how often a task in trouble is run again.
-	restarts int
-	logger   *slog.Logger
+	// restarts bounds how often a task in trouble is run again, restartWithin for
+	// how long it waits for that.
+	restarts      int
+	restartWithin time.Duration
+	logger        *slog.Logger
 
 	// life ends the goroutines, work counts them.
 	life context.Context
@@ -51,8 +53,8 @@ func (t *hold) appendFence() uint64 {
 
 func newHolds(life context.Context, leases Leases, cfg Config, work *gate) *holds {
 	return &holds{
-		leases: leases, holder: rand.Text(), ttl: cfg.Lease.TTL, restarts: cfg.Lease.MaxRestarts, logger: cfg.Logger,
-		life: life, work: work, tasks: map[string]*hold{},
+		leases: leases, holder: rand.Text(), ttl: cfg.Lease.TTL, restarts: cfg.Lease.MaxRestarts,
+		restartWithin: cfg.Lease.RestartWithin, logger: cfg.Logger, life: life, work: work, tasks: map[string]*hold{},
 	}
 }
 

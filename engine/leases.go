@@ -32,7 +32,10 @@ type Leases interface {
 	Renew(ctx context.Context, holder string, taskIDs []string, ttl time.Duration) (lost []string, err error)
 
 	// Release gives a lease back; one that is not holder's is left alone. The
-	// task is nobody's then, and no orphan. With orphan it is one, at once.
+	// task is nobody's then, and no orphan. With orphan it is one, at once; so is
+	// an open task that is Restartable and whose cancellation was requested:
+	// TaskRegistry.RequestCancel makes one of it, in the same atomic step, if
+	// nobody holds it then.
 	Release(ctx context.Context, taskID, holder string, orphan bool) error
 
 	// Orphans gives up to limit open tasks whose lease ran out, or that
@@ -54,6 +57,9 @@ type Orphan struct {
 	// Takeovers is how often the task's lease was acquired by another after it
 	// had run out, since it was last released.
 	Takeovers int
+	// Waited is for how long it has been offered since nobody has held it, the
+	// first time 0; time in which nobody asked for orphans counts little.
+	Waited time.Duration
 }
 
 // LeaseConfig tunes how tasks are held and lost workers noticed, on a store
@@ -69,11 +75,18 @@ type LeaseConfig struct {
 	// while it waited for an answer does not count. Defaults to 5; negative is
 	// none.
 	MaxRestarts int
+	// RestartWithin is how long a restartable task that nobody works on may wait
+	// for a node that can run it again: one that has a handler of its type, and
+	// room. Then it is failed with code WORKER_LOST. Time in which no node at all
+	// is alive counts little. Before that, those who cannot run it say so in the
+	// log every some minutes. Defaults to 15m; negative is for as long as the
+	// store keeps an open task.
+	RestartWithin time.Duration
 }
 
 // CodeWorkerLost is the code of the TASK_FAILED that ends a task whose worker
 // died, or was silent for longer than LeaseConfig.TTL, and that is not
-// restartable or was run again too often.
+// restartable, was run again too often, or found no node that could run it.
 const CodeWorkerLost = "WORKER_LOST"
 
 // ErrLeaseLost is the cause of a run's context, and what its events are refused

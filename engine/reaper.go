@@ -75,7 +75,9 @@ func (m *Emitter) reapTask(ctx context.Context, o Orphan) error {
 	case o.Takeovers >= m.holds.restarts:
 		err = m.seize(ctx, o.TaskID, m.bury)
 	default:
-		m.restart(ctx, task, o.Takeovers)
+		if why := m.restart(ctx, task, o.Takeovers); why != nil {
+			err = m.strand(ctx, task, o.Waited, why, m.abandon)
+		}
 	}
 	return unlessSettled(err)
 }
@@ -104,23 +106,25 @@ func (m *Emitter) seize(ctx context.Context, id string, do func(ctx context.Cont
 	return do(ctx, task, fence)
 }
 
-// restart has the executor run a task again, if it can. Its run acquires the
-// lease; until then the task stays an orphan.
-func (m *Emitter) restart(ctx context.Context, task Task, takeovers int) {
-	if m.restarter == nil || m.drained.Err() != nil {
-		return
+// restart has the executor run a task again, or says why it cannot. Its run
+// acquires the lease; until then the task stays an orphan.
+func (m *Emitter) restart(ctx context.Context, task Task, takeovers int) (why error) {
+	switch {
+	case m.drained.Err() != nil:
+		return nil // no word of one that leaves counts
+	case m.restarter == nil:
+		return errNoRestarter
 	}
 	err := recovered("restarting a task", func() error { return m.restarter.Restart(ctx, task) })
-	switch {
-	case errors.Is(err, errPanicked):
+	if errors.Is(err, errPanicked) {
 		m.logger.ErrorContext(ctx, "a task whose worker was lost could not be run again", "taskId", task.ID, "error", err)
-		return
-	case err != nil:
-		m.logger.DebugContext(ctx, "a task whose worker was lost is left to other nodes", "taskId", task.ID, "error", err)
-		return
+	}
+	if err != nil {
+		return err
 	}
 	m.logger.WarnContext(ctx, "a task's worker was lost; it is run again",
 		"taskId", task.ID, "taskType", task.Type, "restart", takeovers+1)
+	return nil
 }
 
 // park gives the lease of a task that waits for an answer back: the answer, or
@@ -138,10 +142,15 @@ func (m *Emitter) park(ctx context.Context, task Task, _ uint64) error {
 	return m.cancelMissed(ctx, task.ID)
 }
 
-// bury appends the terminal event of a task whose worker is lost: what somebody
-// asked for if its cancellation was requested.
+// bury ends a task whose worker is lost.
 func (m *Emitter) bury(ctx context.Context, task Task, fence uint64) error {
-	var last Payload = Failed{Code: CodeWorkerLost, Message: "the task's worker was lost", Retryable: true}
+	return m.conclude(ctx, task, fence, "the task's worker was lost")
+}
+
+// conclude appends the terminal event of a task that has no worker: what somebody asked
+// for if its cancellation was requested.
+func (m *Emitter) conclude(ctx context.Context, task Task, fence uint64, message string) error {
+	var last Payload = Failed{Code: CodeWorkerLost, Message: message, Retryable: true}
 	if task.CancelRequested {
 		last = Cancelled{Reason: cmp.Or(task.CancelReason, DefaultCancelReason)}
 	}

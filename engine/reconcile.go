@@ -28,7 +28,7 @@ func (e *Engine) Reconcile(ctx context.Context) (done int, err error) {
 	if e.emitter.actions == nil {
 		return 0, nil
 	}
-	return e.reconcile(ctx, func(taskID string, s Suspension) (bool, error) { return e.handOffs.do(ctx, taskID, s) })
+	return e.reconcile(ctx, func(d DueSuspension) (bool, error) { return e.handOffs.do(ctx, d) })
 }
 
 // reconciler runs until life ends.
@@ -62,15 +62,15 @@ func (e *Engine) reconcileRound(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, reconcileTimeout)
 	defer cancel()
 	// An executor that takes long must not hold up what expires.
-	_, err := e.reconcile(ctx, func(taskID string, s Suspension) (bool, error) {
-		e.handOffs.start(taskID, s)
+	_, err := e.reconcile(ctx, func(d DueSuspension) (bool, error) {
+		e.handOffs.start(d)
 		return true, nil
 	})
 	return err
 }
 
 // reconcile sees to everything that is due now.
-func (e *Engine) reconcile(ctx context.Context, handOff func(taskID string, s Suspension) (bool, error)) (done int, err error) {
+func (e *Engine) reconcile(ctx context.Context, handOff func(DueSuspension) (bool, error)) (done int, err error) {
 	for {
 		due, err := e.emitter.actions.Due(ctx, reconcileBatch)
 		n, failed := e.seeTo(ctx, due, handOff)
@@ -81,7 +81,7 @@ func (e *Engine) reconcile(ctx context.Context, handOff func(taskID string, s Su
 	}
 }
 
-func (e *Engine) seeTo(ctx context.Context, due []DueSuspension, handOff func(taskID string, s Suspension) (bool, error)) (done int, err error) {
+func (e *Engine) seeTo(ctx context.Context, due []DueSuspension, handOff func(DueSuspension) (bool, error)) (done int, err error) {
 	var (
 		group sync.WaitGroup
 		mu    sync.Mutex
@@ -106,24 +106,23 @@ func (e *Engine) seeTo(ctx context.Context, due []DueSuspension, handOff func(ta
 
 // seeToOne expires a suspension or hands its answer over. What somebody else
 // did meanwhile is no error.
-func (e *Engine) seeToOne(ctx context.Context, d DueSuspension, handOff func(taskID string, s Suspension) (bool, error)) (done bool, err error) {
-	s := d.Suspension
-	if s.Open {
-		verdict, err := e.emitter.expire(ctx, d.TaskID, s)
+func (e *Engine) seeToOne(ctx context.Context, d DueSuspension, handOff func(DueSuspension) (bool, error)) (done bool, err error) {
+	if d.Open {
+		verdict, err := e.emitter.expire(ctx, d.TaskID, d.Suspension)
 		switch {
 		case CodeOf(err) == CodeTaskNotFound:
 			return false, nil
 		case err != nil || verdict != VerdictAccepted:
 			return false, err
-		case s.Default == nil:
+		case d.Default == nil:
 			return true, nil
 		}
-		if s, err = e.emitter.actions.Suspension(ctx, d.TaskID, s.SuspendID); err != nil {
+		if d.Suspension, err = e.emitter.actions.Suspension(ctx, d.TaskID, d.SuspendID); err != nil {
 			return true, nil //nolint:nilerr // it expired; the hand-off comes again
 		}
 	}
-	if s.Answer == nil {
+	if d.Answer == nil {
 		return false, nil
 	}
-	return handOff(d.TaskID, s)
+	return handOff(d)
 }

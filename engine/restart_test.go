@@ -23,6 +23,7 @@ type fleet struct {
 	*testing.T
 	shared *leased
 	opts   []localexec.Option
+	lease  engine.LeaseConfig
 
 	mu    sync.Mutex
 	nodes []*fleetNode
@@ -62,7 +63,7 @@ func (f *fleet) join() *fleetNode {
 	}
 	w := &world{store: &store{Store: way.Store}, metrics: &counts{}, log: log}
 	w.Engine, err = engine.New(engine.Config{
-		Store: way, Executor: exec, Ownership: engine.OwnerOnly(), Metrics: w.metrics, Logger: logger,
+		Store: way, Executor: exec, Ownership: engine.OwnerOnly(), Metrics: w.metrics, Logger: logger, Lease: f.lease,
 	})
 	if err != nil {
 		f.Fatal(err)

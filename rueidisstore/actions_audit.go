@@ -78,7 +78,7 @@ func (s *Store) audit(ctx context.Context, shard int, holder string, spread time
 				held = append(held, ids[i/2])
 			}
 		}
-		return errors.Join(s.listActions(ctx, looks...), s.listLeases(ctx, 0, true, held...))
+		return errors.Join(s.listActions(ctx, looks...), s.listLeases(ctx, 0, kept, held...))
 	})
 	if err != nil {
 		return err

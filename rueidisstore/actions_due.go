@@ -230,7 +230,7 @@ func (s *Store) lookAtTaken(ctx context.Context, taken []overdue, limit int) (fo
 func (s *Store) lookAtActs(ctx context.Context, ids []string, limit int, again map[string]string) (found []engine.DueSuspension, failed error) {
 	calls := make([]call, len(ids))
 	for i, id := range ids {
-		calls[i] = call{s.keys.ofActs(id), []string{
+		calls[i] = call{append(s.keys.ofActs(id), s.keys.hold(id)), []string{
 			incarnationOf(id), strconv.Itoa(limit), millis(expiryClaim), millis(handOffClaim), millis(idleLook),
 		}}
 	}
@@ -255,7 +255,7 @@ func readLook(taskID string, answer rueidis.RedisResult) (again int64, found []e
 	if err != nil {
 		return 0, nil, err
 	}
-	if len(a)%5 != 1 {
+	if len(a)%6 != 1 {
 		return 0, nil, errCutBatch
 	}
 	if again, err = a[0].AsInt64(); err != nil {
@@ -264,7 +264,7 @@ func readLook(taskID string, answer rueidis.RedisResult) (again int64, found []e
 	if again == -2 {
 		return 0, nil, errActsMissing
 	}
-	for f := a[1:]; len(f) > 0; f = f[5:] {
+	for f := a[1:]; len(f) > 0; f = f[6:] {
 		var texts [5]string
 		for i := range texts {
 			if texts[i], err = f[i].ToString(); err != nil {
@@ -275,7 +275,13 @@ func readLook(taskID string, answer rueidis.RedisResult) (again int64, found []e
 		if err != nil {
 			return 0, nil, damaged("read a suspension", err)
 		}
-		found = append(found, engine.DueSuspension{TaskID: taskID, Suspension: one})
+		waited, err := f[5].AsInt64()
+		if err != nil {
+			return 0, nil, err
+		}
+		found = append(found, engine.DueSuspension{
+			TaskID: taskID, Suspension: one, Waited: time.Duration(waited) * time.Millisecond,
+		})
 	}
 	return again, found, nil
 }

@@ -10,5 +10,6 @@ end
 local m = redis.call('HGET', KEYS[1], 'm:' .. ARGV[1])
 if m and string.sub(m, 1, 1) == 'a' then
   redis.call('HSET', KEYS[1], 'm:' .. ARGV[1], 'h' .. string.sub(m, 2))
+  redis.call('HDEL', KEYS[1], 'w:' .. ARGV[1])
 end
 return 1

@@ -4,8 +4,9 @@
 -- (ms), and at least what was not handed over, when to look again if nothing is
 -- known.
 -- Gives when to look again (ms from now), -1: never, -2: the record knows of
--- suspensions that the acts do not; then for each its id, state, payload, answer
--- and default.
+-- suspensions that the acts do not; then for each its id, state, payload, answer,
+-- default, and for how long (ms) its answer has been offered in vain while nobody
+-- held the task; a pause in which nobody asked counts as a minute at most.
 local r = redis.call('HMGET', KEYS[1], 'id', 'status')
 if r[1] ~= ARGV[1] or r[2] == 'COMPLETED' or r[2] == 'FAILED' or r[2] == 'CANCELLED' then
   return {-1}
@@ -42,7 +43,7 @@ for _, name in ipairs(redis.call('HKEYS', KEYS[1])) do
   end
 end
 table.sort(due, function(a, b) return a[3] < b[3] end)
-local found = {0}
+local found, held = {0}, #due > 0 and redis.call('HGET', KEYS[3], 'holder')
 for n, d in ipairs(due) do
   if n > tonumber(ARGV[2]) then
     soonest = now
@@ -54,9 +55,21 @@ for n, d in ipairs(due) do
   soonest = math.min(soonest, again)
   found[#found + 1] = id
   found[#found + 1] = m
-  for _, field in ipairs(redis.call('HMGET', KEYS[2], 'p:' .. id, 'y:' .. id, 'd:' .. id)) do
-    found[#found + 1] = field or ''
+  local fields, waited = redis.call('HMGET', KEYS[2], 'p:' .. id, 'y:' .. id, 'd:' .. id, 'w:' .. id), 0
+  if string.sub(m, 1, 1) == 'a' and (held or '') == '' then
+    local ordinal = string.match(m, '^.:(%d+):')
+    local of, sum, last = string.match(fields[4] or '', '^(%d+):(%d+):(%d+)$')
+    if of == ordinal then
+      waited = sum + math.max(math.min(now - last, 60000), 0)
+    end
+    redis.call('HSET', KEYS[2], 'w:' .. id, string.format('%s:%.0f:%.0f', ordinal, waited, now))
+  elseif fields[4] then
+    redis.call('HDEL', KEYS[2], 'w:' .. id)
   end
+  for i = 1, 3 do
+    found[#found + 1] = fields[i] or ''
+  end
+  found[#found + 1] = waited
 end
 found[1] = soonest == math.huge and tonumber(ARGV[5]) or soonest - now
 return found

@@ -80,7 +80,7 @@ func (s *Store) Acquire(ctx context.Context, taskID, holder string, ttl time.Dur
 	// The place in the index is on another slot. A wrong one does no harm, and a
 	// missing one is taken by the first Renew.
 	listed := make(chan error, 1)
-	go func() { listed <- s.listLeases(ctx, ttl, true, taskID) }() // waited for below
+	go func() { listed <- s.listLeases(ctx, ttl, kept, taskID) }() // waited for below
 	bounded, done := s.bound(ctx)
 	defer done()
 	n, err := leaseAcquireScript.Exec(bounded, s.client, append(s.keys.ofLease(taskID), s.keys.state(taskID)),
@@ -110,13 +110,16 @@ func errConflict() error {
 // missed a renewal, and has a third of the TTL left.
 func overdueAfter(ttl time.Duration) time.Duration { return ttl - ttl/3 }
 
-// listLeases puts tasks into the index; absent leaves those that are there where
-// they are.
-func (s *Store) listLeases(ctx context.Context, ttl time.Duration, absent bool, taskIDs ...string) error {
-	mode := ""
-	if absent {
-		mode = "1"
-	}
+// How listLeases deals with tasks that are in the index already.
+const (
+	moved  = ""   // they get the new time
+	kept   = "NX" // they keep theirs
+	sooner = "LT" // they get the sooner one
+)
+
+// listLeases puts tasks into the index, to be looked at when leases of this TTL
+// that were renewed now are overdue.
+func (s *Store) listLeases(ctx context.Context, ttl time.Duration, mode string, taskIDs ...string) error {
 	var shards [dueShards][]string
 	for _, id := range taskIDs {
 		shards[shardOf(id)] = append(shards[shardOf(id)], id)
@@ -177,19 +180,19 @@ func (s *Store) renewLeases(ctx context.Context, holder string, taskIDs []string
 		asked = append(asked, id)
 		calls = append(calls, call{s.keys.ofLease(id), []string{incarnationOf(id), holder, millis(ttl)}})
 	}
-	var kept []string
+	var renewed []string
 	for i, answer := range s.pipeline(ctx, leaseRenewScript, calls) {
 		n, failed := answer.AsInt64()
 		switch {
 		case failed != nil:
 			err = failed
 		case n == 1:
-			kept = append(kept, asked[i])
+			renewed = append(renewed, asked[i])
 		default:
 			lost = append(lost, asked[i])
 		}
 	}
-	if failed := s.listLeases(ctx, ttl, false, kept...); err == nil {
+	if failed := s.listLeases(ctx, ttl, moved, renewed...); err == nil {
 		err = failed
 	}
 	return lost, err
@@ -206,10 +209,10 @@ func (s *Store) Release(ctx context.Context, taskID, holder string, orphan bool)
 	}
 	bounded, done := s.bound(ctx)
 	defer done()
-	n, err := leaseReleaseScript.Exec(bounded, s.client, []string{s.keys.hold(taskID)}, []string{holder, flag(orphan)}).AsInt64()
-	if err == nil && n == 1 && orphan {
+	n, err := leaseReleaseScript.Exec(bounded, s.client, s.keys.ofLease(taskID), []string{holder, flag(orphan)}).AsInt64()
+	if err == nil && n == 2 {
 		// If this fails the task comes when its holder would have been overdue.
-		err = s.listLeases(ctx, 0, false, taskID)
+		err = s.listLeases(ctx, 0, moved, taskID)
 	}
 	return classify("release a lease", err)
 }
@@ -297,20 +300,18 @@ func (s *Store) checkOverdue(ctx context.Context, taken []overdue, orphans []eng
 	for _, o := range taken {
 		args := []string{o.mark}
 		for _, id := range o.ids {
-			again, err := int64(-1), error(nil)
+			again, orphan, err := int64(-1), (*engine.Orphan)(nil), error(nil)
 			if o.owns(id) {
-				again, err = answers[0].AsInt64()
+				again, orphan, err = readCheck(id, answers[0])
 				answers = answers[1:]
 			}
 			switch {
 			case err != nil:
 				failed = err // it stays taken for a while
 				continue
-			case again <= -2 && len(orphans) < limit:
-				orphans = append(orphans, engine.Orphan{TaskID: id, Takeovers: int(-2 - again)})
+			case orphan != nil && len(orphans) < limit:
+				orphans = append(orphans, *orphan)
 				continue
-			case again <= -2:
-				again = 0
 			}
 			args = append(args, id, strconv.FormatInt(again, 10))
 		}
@@ -324,6 +325,26 @@ func (s *Store) checkOverdue(ctx context.Context, taken []overdue, orphans []eng
 		}
 	}
 	return orphans, failed
+}
+
+// readCheck reads what lease_check.lua gives: when to look again, or an orphan.
+func readCheck(taskID string, answer rueidis.RedisResult) (again int64, orphan *engine.Orphan, err error) {
+	m, err := answer.ToMessage()
+	if err != nil {
+		return 0, nil, err
+	}
+	if m.IsInt64() {
+		again, err = m.AsInt64()
+		return again, nil, err
+	}
+	facts, err := m.AsIntSlice()
+	if err != nil {
+		return 0, nil, err
+	}
+	if len(facts) != 2 {
+		return 0, nil, errCutBatch
+	}
+	return 0, &engine.Orphan{TaskID: taskID, Takeovers: int(facts[0]), Waited: time.Duration(facts[1]) * time.Millisecond}, nil
 }
 
 // rehearseLease runs every script about leases, without taking anything that is

@@ -1,8 +1,10 @@
 -- Looks whether a lease ran out. KEYS: lease.
--- Gives when (ms from now) to look again; -1: never, nobody holds it; -2 or less:
--- it ran out, was seen overdue, and its holder had a third of the TTL to renew it
--- since, on a server that was up; below -2, it was taken over that often before.
-local l = redis.call('HMGET', KEYS[1], 'holder', 'until', 'ttl', 'seen', 'seenat', 'taken')
+-- Gives when (ms from now) to look again; -1: never, nobody holds it; a list: it ran
+-- out, was seen overdue, and its holder had a third of the TTL to renew it since, on
+-- a server that was up. The list has how often it was taken over before, and for how
+-- long (ms) it has been offered in vain; a pause in which nobody asked counts as half
+-- a minute at most.
+local l = redis.call('HMGET', KEYS[1], 'holder', 'until', 'ttl', 'seen', 'seenat', 'taken', 'offered')
 if not l[1] then
   return -1
 end
@@ -25,4 +27,9 @@ local at = math.max(till, seen + grace)
 if at > now then
   return at - now
 end
-return -2 - (l[6] or 0)
+local waited, lease, sum, last = 0, string.match(l[7] or '', '^(%d+):(%d+):(%d+)$')
+if lease == l[2] then -- not held since
+  waited = sum + math.max(math.min(now - last, 30000), 0)
+end
+redis.call('HSET', KEYS[1], 'offered', string.format('%s:%.0f:%.0f', l[2], waited, now))
+return {tonumber(l[6] or 0), waited}

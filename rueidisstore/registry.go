@@ -48,7 +48,7 @@ func (s *Store) Create(ctx context.Context, task engine.Task) (engine.Task, bool
 		go func() { // waited for below
 			err := s.list(ctx, task.ID)
 			if within != "0" {
-				err = errors.Join(err, s.listLeases(ctx, openWithin, true, task.ID))
+				err = errors.Join(err, s.listLeases(ctx, openWithin, kept, task.ID))
 			}
 			listed <- err
 		}()
@@ -170,7 +170,9 @@ func (s *Store) decode(tag string, answer rueidis.RedisMessage) (engine.Task, er
 	return decodeRecord(tag, fields)
 }
 
-// RequestCancel implements engine.TaskRegistry.
+// RequestCancel implements engine.TaskRegistry. A task that nobody would tell
+// becomes an orphan in the same step; so that somebody looks, it gets a place among
+// the leases before, no sooner than the request can still be on its way.
 func (s *Store) RequestCancel(ctx context.Context, taskID, reason string) (engine.Task, error) {
 	if s.isClosed() {
 		return engine.Task{}, errClosed()
@@ -178,9 +180,12 @@ func (s *Store) RequestCancel(ctx context.Context, taskID, reason string) (engin
 	if !validID(taskID) {
 		return engine.Task{}, errNotFound()
 	}
+	if err := s.listLeases(ctx, s.inFlight()*3/2, sooner, taskID); err != nil && ctx.Err() == nil {
+		s.complain("list a cancellation", err) // the next audit does
+	}
 	ctx, done := s.bound(ctx)
 	defer done()
-	answer, err := cancelScript.Exec(ctx, s.client, []string{s.keys.task(taskID)},
+	answer, err := cancelScript.Exec(ctx, s.client, []string{s.keys.task(taskID), s.keys.hold(taskID)},
 		[]string{incarnationOf(taskID), reason, micros(time.Now())}).ToMessage()
 	if err != nil {
 		return engine.Task{}, classify("request a cancellation", err)

@@ -41,6 +41,8 @@ const (
 	afterResume      = "after Resume"
 	beforeHandedOver = "before HandedOver"
 	afterHandedOver  = "after HandedOver"
+	// afterCancel is between a cancel request and the end of the task.
+	afterCancel = "after RequestCancel"
 )
 
 // Before TestMain, which would start a server.
@@ -88,6 +90,14 @@ func (s faultyStore) HandedOver(ctx context.Context, taskID, suspendID string, f
 	return err
 }
 
+func (s faultyStore) RequestCancel(ctx context.Context, taskID, reason string) (engine.Task, error) {
+	task, err := s.Store.RequestCancel(ctx, taskID, reason)
+	if err == nil {
+		s.at(afterCancel)
+	}
+	return task, err
+}
+
 type faultyExecutor struct {
 	*localexec.Executor
 	fault
@@ -104,6 +114,7 @@ func (x faultyExecutor) Resume(ctx context.Context, task engine.Task, s engine.S
 type askInput struct {
 	ExpiresIn int64  `json:"expiresInMs"`
 	Default   string `json:"default"`
+	Two       bool   `json:"two"` // another question, t, at the same time
 }
 
 // ask is a handler as one that can be restarted should be: what it did before it
@@ -122,6 +133,23 @@ func ask(ctx context.Context, run *engine.Run, in askInput) (string, error) {
 	if in.Default != "" {
 		s.Default = &engine.DefaultAction{ActionType: in.Default}
 	}
+	if !in.Two {
+		return await(ctx, run, s)
+	}
+	other := s
+	other.SuspendID, other.ExpiresAt, other.Default = "t", nil, nil
+	errs := make(chan error, 2)
+	for _, s := range []engine.Suspended{s, other} {
+		go func() {
+			_, err := await(ctx, run, s)
+			errs <- err
+		}()
+	}
+	return "both", errors.Join(<-errs, <-errs)
+}
+
+// await asks and tells the answer.
+func await(ctx context.Context, run *engine.Run, s engine.Suspended) (string, error) {
 	a, err := run.Suspend(ctx, s)
 	if err != nil {
 		return "", err
@@ -132,8 +160,8 @@ func ask(ctx context.Context, run *engine.Run, in askInput) (string, error) {
 	return a.ActionType, nil
 }
 
-// askingHost serves "create <id> <input>" and "answer <task> <action id>", until
-// its input ends.
+// askingHost serves "create <id> <input>", "answer <task> <action id>" (of s, or, if
+// the id begins with t, of t) and "cancel <task>", until its input ends.
 func askingHost() error {
 	f := fault(os.Getenv(envHostFault))
 	store, err := New(Config{
@@ -167,10 +195,17 @@ func askingHost() error {
 			})
 			fmt.Fprintln(os.Stdout, res.Task.ID, engine.CodeOf(err))
 		case "answer":
+			suspendID := "s"
+			if strings.HasPrefix(word[2], "t") {
+				suspendID = "t"
+			}
 			res, err := eng.Act(ctx, ann, engine.ActionRequest{
-				TaskID: word[1], SuspendID: "s", ActionType: "approve", ClientActionID: word[2],
+				TaskID: word[1], SuspendID: suspendID, ActionType: "approve", ClientActionID: word[2],
 			})
 			fmt.Fprintln(os.Stdout, cmpStatus(res.Status, err))
+		case "cancel":
+			_, err := eng.Cancel(ctx, ann, word[1], "enough")
+			fmt.Fprintln(os.Stdout, "cancelled", engine.CodeOf(err))
 		}
 		cancel()
 	}
@@ -266,8 +301,17 @@ func asked(t *testing.T, b *bench, h *host, input string) string {
 	if !validID(id) {
 		t.Fatalf("create gave %q", id)
 	}
-	eventually(t, "the question", func() bool { return len(b.get(id).Suspensions) == 1 })
+	eventually(t, "the question", func() bool { return len(b.get(id).Suspensions) == 1+strings.Count(input, `"two"`) })
 	return id
+}
+
+// awaitParked waits until nobody holds the task.
+func awaitParked(t *testing.T, b *bench, taskID string) {
+	t.Helper()
+	eventually(t, "nobody holds the task", func() bool {
+		_, err := b.do("HGET", b.keys.hold(taskID), "holder").ToString()
+		return rueidis.IsRedisNil(err)
+	})
 }
 
 // wantOnce fails unless the task goes on to its end, and did everything once.
@@ -355,10 +399,7 @@ func TestKilledWhileItAnswersForTheDead(t *testing.T) {
 				first.kill()
 				second := startHost(t, cfg, dies)
 				if parked {
-					eventually(t, "nobody holds the task", func() bool {
-						_, err := b.do("HGET", b.keys.hold(id), "holder").ToString()
-						return rueidis.IsRedisNil(err)
-					})
+					awaitParked(t, b, id)
 				}
 				second.do("answer " + id + " c")
 				second.awaitDeath()

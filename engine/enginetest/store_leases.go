@@ -18,13 +18,16 @@ var leaseTests = []storeTest{
 	{"a terminal event ends the lease", testLeaseEnds, false},
 	{"renewal says what is lost", testRenew, false},
 	{"a lease that ran out is renewed if nobody took it", testRenewLate, false},
-	{"who renews is no orphan", testRenewed, false},
+	{"who renews is no orphan", testRenewed, true},
 	{"orphans are those whose lease ran out", testOrphans, false},
 	{"an orphan is offered to one at a time", testOrphansOnce, false},
 	{"a limit bounds what is offered, not what is found", testOrphansLimit, false},
 	{"a lease that is released for others makes an orphan at once", testReleaseOrphan, false},
 	{"a task that nobody opens in time is an orphan", testOpenWithin, false},
 	{"takeovers in a row are counted", testTakeovers, true},
+	{"who is to be cancelled while nobody holds it is an orphan", testCancelledOrphan, true},
+	{"an orphan says how long it waits", testOrphanWaits, true},
+	{"an answer says how long nobody has held its task", testAnswerWaits, true},
 }
 
 const (
@@ -265,12 +268,12 @@ func testRenewLate(f *fixture) {
 
 func testRenewed(f *fixture) {
 	live, dead := f.create(), f.create()
-	const ttl = 600 * time.Millisecond
+	const ttl = 2 * time.Second
 	f.acquire(f.leases(), live.ID, "a", ttl)
 	f.acquire(f.leases(), dead.ID, "b", ttl)
 	renewed := time.Now()
 	eventually(f.T, "the other's lease runs out", func() bool {
-		if time.Since(renewed) > ttl/4 {
+		if time.Since(renewed) > ttl/10 {
 			renewed = time.Now()
 			if lost := f.renew("a", ttl, live.ID); len(lost) > 0 {
 				f.Fatal("a lease that was renewed in time is lost")

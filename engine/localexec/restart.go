@@ -3,6 +3,7 @@ package localexec
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"github.com/taskbridge/taskbridge-fiber/engine"
 )
@@ -72,7 +73,7 @@ func (x *Executor) Resume(ctx context.Context, task engine.Task, _ engine.Suspen
 		return engine.ErrHandOffPending
 	}
 	if err := x.Restart(ctx, task); err != nil && !errors.Is(err, errHere) {
-		x.cfg.Logger.DebugContext(ctx, "localexec: a task cannot go on here", "taskId", task.ID, "error", err)
+		return fmt.Errorf("%w: %w", engine.ErrHandOffPending, err)
 	}
 	return engine.ErrHandOffPending
 }
