@@ -7,6 +7,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
@@ -17,6 +18,7 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+	"golang.org/x/sys/unix"
 
 	"github.com/taskbridge/taskbridge-fiber/loadtest/internal/faulty"
 	"github.com/taskbridge/taskbridge-fiber/loadtest/internal/proc"
@@ -26,14 +28,43 @@ import (
 // demoHost is the demo host's binary.
 var demoHost string
 
+const (
+	// mainEnv makes the tests' program the tool.
+	mainEnv = "TASKBRIDGE_LOADTEST_MAIN"
+	// scenariosAtOnce run: they wait for most of their time, and what they measure
+	// is looked at, but not how good it is.
+	scenariosAtOnce = "4"
+	// fewFiles is more descriptors than any test needs, and fewer than one wants.
+	fewFiles = 100_000
+)
+
 func TestMain(m *testing.M) {
-	if os.Getenv(roleEnv) == "bare" { // the program is the bare server, and so is this one
+	switch {
+	case os.Getenv(roleEnv) == "bare": // the program is the bare server, and so is this one
 		os.Exit(serveBare())
+	case os.Getenv(mainEnv) != "":
+		main()
+	}
+	flag.Parse()
+	chosen := false
+	flag.Visit(func(f *flag.Flag) { chosen = chosen || f.Name == "test.parallel" })
+	if !chosen {
+		if err := flag.Set("test.parallel", scenariosAtOnce); err != nil {
+			panic(err)
+		}
 	}
 	os.Exit(testMain(m))
 }
 
 func testMain(m *testing.M) int {
+	var files unix.Rlimit
+	err := unix.Getrlimit(unix.RLIMIT_NOFILE, &files)
+	if err == nil && files.Max > fewFiles {
+		err = unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: min(files.Cur, fewFiles), Max: fewFiles})
+	}
+	if err != nil {
+		panic(err)
+	}
 	dir, err := os.MkdirTemp("", "loadtest-test-")
 	if err != nil {
 		panic(err)
@@ -97,6 +128,9 @@ func children() (pids []string) {
 	return pids
 }
 
+// briefly has hosts end at once that nobody follows.
+const briefly = "-drain=200ms"
+
 // Each scenario, small, against the real demo host.
 func TestScenarios(t *testing.T) {
 	profile := filepath.Join(t.TempDir(), "cpu")
@@ -113,7 +147,7 @@ func TestScenarios(t *testing.T) {
 		"many":                {"-scenario many -subscribers 60 -rate 600 -duration 800ms -redis start -ws 0.3", 1, 60 * 8, ""},
 		"reconnect-storm":     {"-scenario reconnect-storm -subscribers 60 -behind 100 -spread 200ms", 1, 60 * 1000, "the last one"},
 		"slow-readers":        {"-scenario slow-readers -subscribers 60 -duration 800ms -rate 200 -stalled 0.1 -slow 0.1 -size 2000", 2, 2 * 60 * 160, "p99 of those who read, ratio"},
-		"ramp":                {"-scenario ramp -subscribers 20 -tasks 2 -rate 500 -step 500ms -factor 3 -limit 2s", 2, 500 * 20, "highest good rate"},
+		"ramp":                {"-scenario ramp -subscribers 20 -tasks 2 -rate 500 -step 500ms -factor 3 -limit 20s", 2, 500 * 20, "highest good rate"},
 		"ramp, subscribers":   {"-scenario ramp -ramp subscribers -subscribers 10 -rate 100 -step 500ms -limit 1us", 1, 10 * 50, ""},
 		"idle":                {"-scenario idle -subscribers 60 -duration 100ms -pprof", 2, 2 * 60, "time until every descriptor is back"},
 		"soak":                {"-scenario soak -subscribers 40 -tasks 10 -duration 1s -rate 100 -churn 20", 1, 4 * 50, "slope of the server's RSS, behind the first quarter"},
@@ -129,6 +163,9 @@ func TestScenarios(t *testing.T) {
 			args := strings.Fields(c.args)
 			if !strings.Contains(c.args, "-host ") && !strings.Contains(c.args, "-target ") {
 				args = append(args, "-host", demoHost)
+			}
+			if c.rounds > 0 && !strings.Contains(c.args, "deploy") {
+				args = append(args, "-host-args", briefly)
 			}
 			code, r, out := drive(t.Context(), t, args...)
 			if c.rounds == 0 {
@@ -155,7 +192,10 @@ func TestScenarios(t *testing.T) {
 				if len(round.Processes) == 0 || round.Processes[0].CPUSeconds <= 0 || round.Processes[0].RSSEnd < 1<<20 || round.Processes[0].FilesPeak < 5 {
 					t.Errorf("%s: %+v", round.Name, round.Processes)
 				}
-				if name != "idle" && (round.Latency["all"].P50 <= 0 || round.Latency["all"].P50 > 5000 || round.Latency["all"].Max < round.Latency["all"].P99) {
+				if len(round.Latency) == 0 && len(round.Notes) > 0 {
+					continue // a busy machine: they attached when it was nearly over
+				}
+				if name != "idle" && (round.Latency["all"].P50 <= 0 || round.Latency["all"].P50 > 60_000 || round.Latency["all"].Max < round.Latency["all"].P99) {
 					t.Errorf("%s: %+v", round.Name, round.Latency["all"])
 				}
 			}
@@ -177,8 +217,12 @@ func TestExitStatusOfAServerThatLoses(t *testing.T) {
 					t.Fatal(err)
 				}
 				defer server.Close()
+				timeout := "30s"
+				if fault == faulty.NoEnd || fault == faulty.Refuse { // what never comes
+					timeout = "500ms"
+				}
 				code, r, out := drive(t.Context(), t, "-scenario", "fan-out", "-target", server.URL(), "-subscribers", "4", "-duration", "200ms",
-					"-rate", "100", "-size", "50", "-ws", ws, "-timeout", "500ms", "-pid", strconv.Itoa(os.Getpid()))
+					"-rate", "100", "-size", "50", "-ws", ws, "-timeout", timeout, "-pid", strconv.Itoa(os.Getpid()))
 				// A lasting refusal is a violation, too, but nothing was measured.
 				if code != want {
 					t.Errorf("exit %d, want %d: %s", code, want, out)
@@ -194,10 +238,15 @@ func TestExitStatusOfAServerThatLoses(t *testing.T) {
 func TestInterrupt(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithCancel(t.Context())
-	time.AfterFunc(2500*time.Millisecond, cancel)
+	defer cancel()
+	script, crowded := observedHost(t, 3*time.Second)
+	go func() {
+		<-crowded
+		cancel()
+	}()
 	began := time.Now()
-	code, r, out := drive(ctx, t, "-scenario", "fan-out", "-subscribers", "20", "-duration", "1m", "-host", demoHost)
-	if code != exitInterrupted || !r.Interrupted || !strings.Contains(out, "INTERRUPTED") || time.Since(began) > 15*time.Second {
+	code, r, out := drive(ctx, t, "-scenario", "fan-out", "-subscribers", "20", "-duration", "2m", "-host", script, "-host-args", briefly)
+	if code != exitInterrupted || !r.Interrupted || !strings.Contains(out, "INTERRUPTED") || time.Since(began) > time.Minute {
 		t.Errorf("exit %d after %v: %s", code, time.Since(began), out)
 	}
 	if r.Checks.Events < 100 || r.Checks.Violations() != 0 {
@@ -207,27 +256,14 @@ func TestInterrupt(t *testing.T) {
 
 func TestAHostThatDies(t *testing.T) {
 	t.Parallel()
-	dir := t.TempDir()
-	script := filepath.Join(dir, "host")
-	// Its process is the host's own, since exec keeps the number.
-	text := "#!/bin/sh\necho $$ > " + dir + "/pid\nexec " + demoHost + " \"$@\"\n"
-	if err := os.WriteFile(script, []byte(text), 0o700); err != nil {
-		t.Fatal(err)
-	}
+	script, crowded := observedHost(t, 1500*time.Millisecond)
 	go func() {
-		for range 200 {
-			if b, err := os.ReadFile(filepath.Join(dir, "pid")); err == nil && len(b) > 1 {
-				time.Sleep(2 * time.Second)
-				pid, _ := strconv.Atoi(strings.TrimSpace(string(b)))
-				if p, err := os.FindProcess(pid); err == nil {
-					_ = p.Kill()
-				}
-				return
-			}
-			time.Sleep(10 * time.Millisecond)
+		if p, err := os.FindProcess(<-crowded); err == nil {
+			_ = p.Kill()
 		}
 	}()
-	code, r, out := drive(t.Context(), t, "-scenario", "fan-out", "-subscribers", "20", "-duration", "2s", "-timeout", "1s", "-host", script)
+	// Long enough for the end not to come before the kill.
+	code, r, out := drive(t.Context(), t, "-scenario", "fan-out", "-subscribers", "20", "-duration", "4s", "-timeout", "1s", "-host", script)
 	if code != exitLost || r.Checks.Incomplete != 20 || !strings.Contains(out, "ended by itself") {
 		t.Errorf("exit %d, %+v: %s", code, r.Checks, out)
 	}
@@ -263,14 +299,11 @@ func TestPinnedApart(t *testing.T) {
 	if err != nil || len(cpus) < 2 {
 		t.Skipf("one CPU: %v %v", cpus, err)
 	}
-	// The client pins itself by starting its program anew: the program has to
-	// be the real one.
-	tool := filepath.Join(t.TempDir(), "loadtest")
-	if out, err := exec.Command("go", "build", "-o", tool, ".").CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, out)
-	}
-	out, err := exec.Command(tool, "-scenario", "yardstick", "-subscribers", "20", "-duration", "500ms", "-rounds", "1",
-		"-server-cpus", strconv.Itoa(cpus[0]), "-host", demoHost).CombinedOutput()
+	// The client pins itself by starting its program anew.
+	tool := exec.Command(os.Args[0], "-scenario", "yardstick", "-subscribers", "20", "-duration", "500ms", "-rounds", "1",
+		"-server-cpus", strconv.Itoa(cpus[0]), "-host", demoHost, "-host-args", briefly)
+	tool.Env = append(os.Environ(), mainEnv+"=1")
+	out, err := tool.CombinedOutput()
 	if err != nil || !strings.Contains(string(out), "NOTHING LOST") || !strings.Contains(string(out), "pinned to CPU ["+strconv.Itoa(cpus[0])+"]") {
 		t.Errorf("%v: %s", err, out)
 	}
