@@ -77,8 +77,8 @@ if newstatus then
   if not acts and (ARGV[12] ~= '' or ARGV[17]) and redis.call('HGET', task, 'acts') then
     return -4
   end
-  if acts then
-    redis.call('EXISTS', acts) -- an error if it is another node's; see openslot.lua
+  if acts and redis.call('EXISTS', acts) == 0 and ARGV.moving and redis.call('HGET', task, 'acts') then
+    return redis.error_reply('TRYAGAIN the acts are on their way, see openslot.lua')
   end
   if ARGV[16] ~= '' then
     local open = 0
@@ -118,14 +118,30 @@ local id = string.format('%d-%d', ms, last)
 
 -- The bytes before an entry tell those retained from the oldest entry.
 local note = string.format('%d:%d:%s', size, ARGV[4], token)
-if not redis.call('XADD', log, 'NOMKSTREAM', 'MAXLEN', '~', ARGV[6], id, 'b', batch, 't', note) then
-  redis.call('XADD', log, id, 'b', batch, 't', note)
-  recovered = true -- the log was evicted; the ordinals show the hole
-end
 size = size + #batch
 prints = string.sub(prints, 3) .. ARGV[3]
 if newstatus then
   over = terminal(newstatus)
+end
+local function remember()
+  redis.call('SET', state, struct.pack(layout, ms, last, size, floor, floorord, fence, over) .. prints, 'KEEPTTL')
+end
+
+-- Redis undoes nothing of a script that fails, as for a right that was taken away.
+-- The state goes first: an entry without it would get its ordinals a second time.
+remember()
+local added = redis.pcall('XADD', log, 'NOMKSTREAM', 'MAXLEN', '~', ARGV[6], id, 'b', batch, 't', note)
+if not added then
+  added = redis.pcall('XADD', log, id, 'b', batch, 't', note)
+  recovered = true -- the log was evicted; the ordinals show the hole
+end
+if added ~= id then
+  if head then
+    redis.call('SET', state, head, 'KEEPTTL')
+  else
+    redis.call('UNLINK', state)
+  end
+  return added
 end
 
 -- MAXLEN counts entries. Batches and bytes are looked at when what was known of
@@ -153,9 +169,8 @@ if size - floor > bytes or last - floorord > 2 * keep then
   if kept ~= oldest then
     redis.call('XTRIM', log, 'MINID', kept)
   end
+  remember()
 end
-
-redis.call('SET', state, struct.pack(layout, ms, last, size, floor, floorord, fence, over) .. prints, 'KEEPTTL')
 
 if newstatus then
   local changed = false

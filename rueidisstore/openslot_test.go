@@ -131,3 +131,78 @@ func TestRevokeInAnOpenSlot(t *testing.T) {
 	m.Finish()
 	cluster.AwaitAgreement()
 }
+
+// A task that has asked before goes on to ask while its keys are on their way,
+// whichever of them has moved: what it asked is there afterwards, and is in
+// nobody's way.
+func TestSuspendWhileKeysMove(t *testing.T) {
+	t.Parallel()
+	cluster := redistest.Cluster(t)
+	b := openCluster(t, cluster)
+	task := b.create()
+	b.append(task.ID, suspension("first", time.Time{}))
+	var asked []string
+	for round := range 3 { // a node gives its keys away in another order than it got them
+		m := cluster.BeginMigration(cluster.Slot(b.keys.log(task.ID)))
+		for n := 0; ; n++ {
+			id := fmt.Sprintf("%d-%d", round, n)
+			switch _, err := b.try(task.ID, suspension(id, time.Time{})); engine.CodeOf(err) {
+			case "":
+				asked = append(asked, id)
+			case engine.CodeStoreUnavailable:
+			default:
+				t.Fatalf("with %d keys moved: %v", n, err)
+			}
+			if m.MoveKeys(1) == 0 {
+				break
+			}
+		}
+		m.Finish()
+		cluster.AwaitAgreement()
+	}
+	if len(asked) < 3 {
+		t.Errorf("it asked %d times", len(asked))
+	}
+	for _, id := range append(asked, "first") {
+		if s := b.suspension(task.ID, id); !s.Open {
+			t.Errorf("%s is %+v", id, s)
+		}
+	}
+}
+
+// The same for revocations.
+func TestRevokeWhileKeysMove(t *testing.T) {
+	t.Parallel()
+	cluster := redistest.Cluster(t)
+	b := openCluster(t, cluster)
+	put := func(id string) error {
+		return b.PutRevocation(t.Context(), engine.Revocation{ID: id, TaskID: "x", ExpiresAt: time.Now().Add(time.Hour)}, 1000)
+	}
+	if err := put("first"); err != nil {
+		t.Fatal(err)
+	}
+	kept := 1
+	for round := range 3 {
+		m := cluster.BeginMigration(cluster.Slot(b.keys.revocations()))
+		for n := 0; ; n++ {
+			switch err := put(fmt.Sprintf("%d-%d", round, n)); engine.CodeOf(err) {
+			case "":
+				kept++
+			case engine.CodeStoreUnavailable:
+			default:
+				t.Fatalf("with %d keys moved: %v", n, err)
+			}
+			if m.MoveKeys(1) == 0 {
+				break
+			}
+		}
+		m.Finish()
+		cluster.AwaitAgreement()
+	}
+	all, err := b.ListRevocations(t.Context())
+	if err != nil || len(all) != kept {
+		t.Errorf("%d are in force, want %d; %v", len(all), kept, err)
+	}
+	err = b.PutRevocation(t.Context(), engine.Revocation{ID: "more", TaskID: "x", ExpiresAt: time.Now().Add(time.Hour)}, kept)
+	b.wantCode("one too many", err, engine.CodeRateLimited)
+}

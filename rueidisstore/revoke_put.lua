@@ -3,6 +3,9 @@
 --
 -- The field '' of the hash is a version, which whoever watches looks at. What
 -- has lapsed stays for a minute, for the clocks of nodes that are behind.
+if redis.call('EXISTS', KEYS[2]) == 0 and ARGV.moving and redis.call('HLEN', KEYS[1]) > 1 then
+  return redis.error_reply('TRYAGAIN the times are on their way, see openslot.lua')
+end
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
 local margin = 60000
