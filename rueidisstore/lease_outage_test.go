@@ -27,7 +27,7 @@ func TestLeasesOutliveAnOutage(t *testing.T) {
 			server := redistest.Server(t, redistest.AppendOnly("always"))
 			cfg := testConfig(t)
 			cfg.Redis = rueidis.ClientOption{InitAddress: []string{server.Addr()}}
-			cfg.CommandTimeout = 300 * time.Millisecond
+			cfg.CommandTimeout = processTTL / 3
 			var engines []*engine.Engine
 			var b *bench
 			for range 2 {

@@ -236,13 +236,18 @@ func TestTailSignalsDuringOutage(t *testing.T) {
 	// Without a sweep: what was lost must come by itself.
 	a := openAt(t, server, func(c *Config) { c.Tail.SweepInterval = time.Hour })
 	b := openAt(t, server, func(c *Config) { *c = a.cfg })
-	for range 10 {
-		task := a.create()
+	tasks := make([]engine.Task, 10)
+	for i := range tasks { // while there are connections
+		tasks[i] = a.create()
+	}
+	for _, task := range tasks {
 		reasons := make(chan string, 4)
-		stop, err := a.Listen(t.Context(), task.ID, func(s engine.Signal) { reasons <- s.CancelReason })
-		if err != nil {
-			t.Fatal(err)
-		}
+		var stop func()
+		eventually(t, "it listens", func() bool {
+			var err error
+			stop, err = a.Listen(t.Context(), task.ID, func(s engine.Signal) { reasons <- s.CancelReason })
+			return err == nil
+		})
 		server.CutConnections()
 		eventually(t, "the request is taken", func() bool {
 			_, err := b.RequestCancel(t.Context(), task.ID, "why")
@@ -261,7 +266,7 @@ func TestTailSignalsDuringOutage(t *testing.T) {
 func TestTailFollowWhileDown(t *testing.T) {
 	t.Parallel()
 	server := redistest.Server(t, redistest.AppendOnly("always"))
-	b := openAt(t, server, func(c *Config) { c.CommandTimeout = 300 * time.Millisecond })
+	b := openAt(t, server, func(c *Config) { c.CommandTimeout = time.Second })
 	task := b.create()
 	w, stop := b.follow(task.ID, engine.EventID{})
 	defer stop()
