@@ -156,16 +156,18 @@ type UploadConfig struct {
 	MaxFiles int
 	// MaxFileBytes for one file. Defaults to 10 MiB.
 	MaxFileBytes int64
-	// MaxTotalBytes for all files of a request. Defaults to 32 MiB.
+	// MaxTotalBytes for all files of a request. Defaults to 32 MiB, or
+	// MaxFileBytes if that is more.
 	MaxTotalBytes int64
 	// ContentTypes lists what files may be: "application/pdf", "image/*". A
 	// file's type is the declared one, which its content must not contradict;
 	// what is declared as application/octet-stream or not at all is whatever
 	// its content looks like. Defaults to all types.
 	ContentTypes []string
-	// ReadTimeout bounds how long a streamed form may take to arrive, and a
-	// quarter of a minute how long nothing of it may. With a ReadTimeout of
-	// Fiber's that one counts instead. Defaults to 10m.
+	// ReadTimeout bounds how long a streamed form may take to arrive, and 15s how
+	// long nothing of it may. With fiber.Config.ReadTimeout that one counts
+	// instead; a ReadTimeout of app.Server() bounds all other requests and leaves
+	// forms to this one. Defaults to 10m.
 	ReadTimeout time.Duration
 }
 

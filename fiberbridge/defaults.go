@@ -44,7 +44,7 @@ func (c Config) withDefaults() Config {
 
 	orValue(&c.Uploads.MaxFiles, 10)
 	orValue(&c.Uploads.MaxFileBytes, 10<<20)
-	orValue(&c.Uploads.MaxTotalBytes, 32<<20)
+	orValue(&c.Uploads.MaxTotalBytes, max(32<<20, c.Uploads.MaxFileBytes))
 	orValue(&c.Uploads.ReadTimeout, 10*time.Minute)
 	c.Uploads.ContentTypes = slices.Clone(c.Uploads.ContentTypes)
 

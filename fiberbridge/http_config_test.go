@@ -78,6 +78,7 @@ func TestConfigDefaults(t *testing.T) {
 	given.WebSocket.Origins = []string{"https://a.example"}
 	given.Drain.NotReady = -1
 	given.Drain.RetryMin = time.Minute
+	given.Uploads.MaxFileBytes = 100 << 20
 	before := given.WebSocket
 	got := given.withDefaults()
 	if err := got.validate(); err != nil {
@@ -91,7 +92,8 @@ func TestConfigDefaults(t *testing.T) {
 		t.Error("the copy shares the caller's list")
 	}
 	if got.WebSocket.PongTimeout != 3*time.Second || got.Drain.NotReady != -1 || got.Drain.RetryMax != time.Minute ||
-		got.Routes.SSE != "/tasks/:taskId/events/stream" || got.Routes.OpenAPI != "-" || got.Streams.Max < 1 || got.Logger == nil {
+		got.Routes.SSE != "/tasks/:taskId/events/stream" || got.Routes.OpenAPI != "-" || got.Streams.Max < 1 || got.Logger == nil ||
+		got.Uploads.MaxTotalBytes != 100<<20 {
 		t.Errorf("defaults: %+v", got)
 	}
 }

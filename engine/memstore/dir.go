@@ -21,7 +21,8 @@ import (
 // A file is there under its name only when it is whole; a process that dies
 // while it writes one leaves a partial file, which a later Put or NewDir removes.
 // A Dir does not know which tasks exist: files of an embedded store that ended,
-// and those of records that expired in Redis, go with RemoveOlderThan.
+// and those whose records expired in Redis while no process ran, go with
+// RemoveOlderThan.
 type Dir struct {
 	path string
 	// swept is when partial files were last looked for, in Unix seconds.
