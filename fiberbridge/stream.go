@@ -66,6 +66,8 @@ const (
 	parked
 	// asked: the policy is being asked, or will be soon.
 	asked
+	// held: the socket is paused, since its client is ahead of us.
+	held
 )
 
 func (f *streamFlags) has(flag uint32) bool { return f.bits.Load()&flag != 0 }

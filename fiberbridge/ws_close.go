@@ -25,7 +25,7 @@ func (w *wsStream) closeWith(code int, reason string) {
 func (w *wsStream) closeLocked(code int, reason string, limit time.Duration) {
 	if w.beginEndLocked(limit) {
 		w.closing.sent = true
-		w.queue = nil
+		w.dropQueue()
 		w.outlet.End(wsproto.AppendClose(nil, code, reason))
 	}
 }
@@ -33,7 +33,7 @@ func (w *wsStream) closeLocked(code int, reason string, limit time.Duration) {
 // endLocked ends without a close frame, at the latest after limit.
 func (w *wsStream) endLocked(farewell []byte, limit time.Duration) {
 	if w.beginEndLocked(limit) {
-		w.queue = nil
+		w.dropQueue()
 		w.outlet.End(farewell)
 	}
 }
@@ -76,8 +76,8 @@ func (w *wsStream) Close(code int, _ string) {
 		if code == 1005 { // there was none in the frame, and none may be sent
 			code = wsproto.CloseNormal
 		}
-		if n := w.queue.len(); n > 0 && w.queue.items[n-1].code != 0 {
-			code, reason = w.queue.items[n-1].code, w.queue.items[n-1].why
+		if last := w.queue.last(); last.code != 0 {
+			code, reason = last.code, last.why
 		}
 		w.closeLocked(code, reason, farewellTime)
 	}

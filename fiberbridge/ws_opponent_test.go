@@ -96,20 +96,28 @@ func TestWSEndsAreToldInBetween(t *testing.T) {
 func TestWSQueueIsBounded(t *testing.T) {
 	release := make(chan struct{})
 	h := startHost(t, hostSetup{wrap: func(s engine.Store) engine.Store { return &hangingStore{Store: s, release: release} }})
-	defer close(release)
 	c := h.ws(t)
-	for range 12 {
-		if c.Write(c.ctx, 1, []byte(`{"action":"unsubscribe","taskId":"`+strings.Repeat("x", 4000)+`"}`)) != nil {
-			break
-		}
-	}
 	c.subscribe(t, h.task(t).Task().ID)
-	for range 12 {
-		if c.Write(c.ctx, 1, []byte(`{"action":"subscribe","taskId":"`+strings.Repeat("x", 4000)+`"}`)) != nil {
-			break
-		}
+	long := strings.Repeat("x", 4000)
+	tasks := make([]string, 100)
+	for i := range tasks {
+		tasks[i] = long
 	}
-	c.closed(t, 1008)
+	sent := c.burst(tasks)
+	await(t, "no more is read", func() bool { q := h.queueOf(); return q != nil && q.bytes >= maxQueuedBytes })
+	if q := h.queueOf(); q.bytes > 3*maxQueuedBytes {
+		t.Errorf("%d bytes wait", q.bytes)
+	}
+	close(release)
+	if m := c.next(t); m.Type != "SUBSCRIPTION_CONFIRMED" {
+		t.Errorf("%s", m)
+	}
+	for range tasks {
+		c.expect(t, "SUBSCRIPTION_REJECTED", long)
+	}
+	if err := <-sent; err != nil {
+		t.Error(err)
+	}
 }
 
 // slowHost has a log that is trimmed, and a ring too small to make up for it.

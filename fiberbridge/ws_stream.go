@@ -28,10 +28,8 @@ type wsStream struct {
 	// Everything below is guarded by stream.mu. Outlet's methods are called
 	// with it held, so that what is decided and what is written agree.
 
-	// frames bounds the rate of the client's frames, refused counts those over
-	// it since the last that was not.
-	frames  bucket
-	refused uint8
+	// frames bounds the rate of the client's frames.
+	frames bucket
 
 	// busy says that the stream is in the command pool or waits for room.
 	busy, waiting bool
@@ -42,7 +40,7 @@ type wsStream struct {
 	several bool
 	closing wsClosing
 
-	queue *wsQueue // nil while no frame waits
+	queue *wsQueue // nil when there is nothing to remember
 	first string   // the task that was followed first
 	tasks []string // what is followed
 	ended *wsEnd   // what came to its end and has not been told, the first one first
@@ -87,34 +85,6 @@ func (e *wsEnd) without(task string) *wsEnd {
 	}
 	e.next = rest
 	return e
-}
-
-// wsQueue are frames to be worked on.
-type wsQueue struct {
-	items []wsItem
-	bytes int
-}
-
-// len is how many wait. There may be no queue at all.
-func (q *wsQueue) len() int {
-	if q == nil {
-		return 0
-	}
-	return len(q.items)
-}
-
-// full says that there are as many as may wait.
-func (q *wsQueue) full(items int) bool {
-	return q != nil && (len(q.items) >= items || q.bytes > maxQueued)
-}
-
-// wsItem is one frame of the client to be worked on: a command, or why it is
-// none.
-type wsItem struct {
-	cmd  wsCommand
-	code int
-	why  string
-	size int // in bytes, of the frame
 }
 
 var _ subscriber = (*wsStream)(nil)
@@ -173,54 +143,6 @@ func (w *wsStream) Violation(v *wsproto.CloseError) {
 // Pong is wsproto.Receiver's; Readable has noted the sign of life.
 func (w *wsStream) Pong([]byte) {}
 
-const (
-	// maxQueued bounds the bytes of a client's frames that wait, beside the last.
-	maxQueued = 32 << 10
-	// maxRefused is how many frames in a row are refused one by one. Who goes on
-	// does not listen; and the answers must fit into what an outlet holds.
-	maxRefused = 200
-)
-
-var errFrameRate = engine.NewError(engine.CodeRateLimited, "too many frames at once")
-
-// push queues a frame. A client may send all its subscriptions at once, and
-// not much more than that before they are answered: each further frame is
-// refused by itself, and nothing that was asked before is harmed by it.
-func (w *wsStream) push(item wsItem) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.ending || w.over {
-		return
-	}
-	cfg := &w.s.cfg.WebSocket
-	burst := 64 + cfg.MaxSubscriptions
-	if item.code == 0 && (w.queue.full(burst) || !w.frames.take(w.s.deadlines.now(), cfg.FramesPerSecond, burst)) {
-		w.refused++
-		switch {
-		case !validTaskID(item.cmd.taskID): // what no task is called is not sent back, again and again
-			w.closeLocked(wsproto.ClosePolicy, "too many frames at once", farewellTime)
-		case w.refused > maxRefused:
-			w.closeLocked(wsproto.CloseTryLater, "too many frames at once", farewellTime)
-		default:
-			w.outlet.Send(appendRejected(nil, item.cmd.taskID, errFrameRate))
-		}
-		return
-	}
-	w.refused = 0
-	if w.queue == nil {
-		w.queue = new(wsQueue)
-	}
-	w.queue.items = append(w.queue.items, item)
-	w.queue.bytes += item.size
-	if !w.busy {
-		w.busy = true
-		w.s.commands.add(w)
-	}
-	if !w.subscribed {
-		w.s.spoke(w)
-	}
-}
-
 // Writable is socket.Handler's. Room in the buffer means that the peer has
 // taken something: a sign of life.
 func (w *wsStream) Writable() {
@@ -232,10 +154,7 @@ func (w *wsStream) Writable() {
 func (w *wsStream) resumed() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.waiting {
-		w.waiting = false
-		w.s.commands.add(w)
-	}
+	w.goOn()
 }
 
 // Finished is fanout.Sink's.
@@ -251,9 +170,7 @@ func (w *wsStream) Failed(key string, err error) {
 	w.s.log.Debug("websocket: log cannot be read", slog.String("taskId", key), slog.Any("error", err))
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.beginEndLocked(farewellTime) {
-		w.outlet.End(nil)
-	}
+	w.endLocked(nil, farewellTime)
 }
 
 // settle tells of what has come to its end. As long as there was one task, a
@@ -317,17 +234,19 @@ func (w *wsStream) checkLocked(now instant) (next instant, silent bool) {
 		next = max(w.idleBy, now+instant(lookSoon))
 	}
 	heard := instant(w.heard.Load())
-	if w.pingAt > 0 && heard < w.pingAt && !w.flags.has(parked) {
+	deaf := w.flags.has(parked) || w.busy
+	if w.pingAt > 0 && heard < w.pingAt && !deaf {
 		at := w.pingAt + instant(cfg.PongTimeout)
 		return sooner(next, at), now >= at
 	}
 	// While the peer takes nothing, a ping would wait behind what it has not
-	// taken; WriteTimeout rules then.
+	// taken; WriteTimeout rules then. While its frames wait, its pong may be behind
+	// some that we have not read.
 	w.pingAt = 0
 	at := heard + instant(cfg.Heartbeat)
 	if now >= at {
 		at = now + instant(cfg.PongTimeout)
-		if !w.flags.has(parked) {
+		if !deaf {
 			w.pingAt = now
 			w.outlet.Send(wsproto.AppendPing(nil, nil))
 		}

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"runtime/debug"
 	"slices"
+	"time"
 
 	"github.com/taskbridge/taskbridge-fiber/engine"
 	"github.com/taskbridge/taskbridge-fiber/fiberbridge/internal/wsproto"
@@ -14,43 +15,62 @@ import (
 // command works on the next frame, on a goroutine of the command pool.
 func (w *wsStream) command(ctx context.Context) (more bool) {
 	w.mu.Lock()
-	if w.flags.has(parked) && w.queue.len() > 0 && !w.ending {
-		// A client that takes no answers gets no further ones.
+	defer w.mu.Unlock()
+	if w.queue.len() == 0 || w.ending {
+		return w.nextLocked()
+	}
+	switch {
+	case w.flags.has(parked): // a client that takes no answers gets no further ones
 		w.waiting = true
-		w.mu.Unlock()
-		if !w.flags.has(parked) { // resumed may have come just before
-			w.resumed()
-		}
+		return false
+	case w.queue.ahead >= maxAhead:
+		w.waiting = true
+		w.catchUp()
 		return false
 	}
-	if w.queue.len() > 0 && !w.ending {
-		item := w.queue.items[0]
-		if item.code != 0 {
-			w.closeLocked(item.code, item.why, farewellTime)
-		} else {
-			w.queue.items = w.queue.items[1:]
-			w.queue.bytes -= item.size
-			w.mu.Unlock()
-			w.obey(ctx, item.cmd)
-			w.mu.Lock()
+	if first := w.queue.items[0]; first.code != 0 {
+		w.closeLocked(first.code, first.why, farewellTime)
+		return w.nextLocked()
+	}
+	item := w.queue.shift()
+	w.relieve()
+	var refusal error
+	switch {
+	case item.over:
+		refusal = errFrameRate
+	case w.queue.hungFor > 0:
+		w.queue.hungFor--
+		if item.cmd.action == actionSubscribe {
+			refusal = w.queue.hung
 		}
 	}
-	defer w.mu.Unlock()
+	w.mu.Unlock()
+	w.obey(ctx, item.cmd, refusal)
+	w.mu.Lock()
 	return w.nextLocked()
 }
 
-// obey does what a frame asks for.
-func (w *wsStream) obey(ctx context.Context, cmd wsCommand) {
+// obey does what a frame asks for, unless it is refused already.
+func (w *wsStream) obey(ctx context.Context, cmd wsCommand, refusal error) {
+	if refusal != nil {
+		w.reject(cmd.taskID, refusal)
+		return
+	}
 	if cmd.action == actionUnsubscribe {
 		w.unsubscribe(cmd.taskID)
 		return
 	}
+	began := time.Now()
 	start, err := w.admit(ctx, cmd)
+	if err == nil {
+		err = w.subscribe(start, cmd)
+	} else if time.Since(began) >= hungTime {
+		w.hangs(err)
+	}
 	if err != nil {
 		w.reject(cmd.taskID, err)
 		return
 	}
-	w.subscribe(start, cmd)
 	// A revocation that came after it was admitted, and before it could be found
 	// among what is followed.
 	w.standing(ctx, false)
@@ -61,20 +81,30 @@ func (w *wsStream) nextLocked() bool {
 	if w.queue.len() > 0 && !w.ending {
 		return true
 	}
-	w.queue = nil
+	if w.ending {
+		w.queue = nil
+	}
+	w.tidy()
 	w.busy = false
 	w.settle()
 	return false
 }
 
-// subscribe follows what was admitted.
-func (w *wsStream) subscribe(start engine.Start, cmd wsCommand) {
+// subscribe follows what was admitted, if the task has a place. The place is taken
+// in the same step: what was followed until then may have ended meanwhile and
+// given its own back.
+func (w *wsStream) subscribe(start engine.Start, cmd wsCommand) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.ending || w.over {
-		return
+		return nil
 	}
 	task := start.Task.ID
+	if !start.Over {
+		if err := w.s.placeTask(w, task); err != nil {
+			return err
+		}
+	}
 	if !w.subscribed {
 		w.subscribed, w.idleBy = true, 0
 	}
@@ -97,6 +127,7 @@ func (w *wsStream) subscribe(start engine.Start, cmd wsCommand) {
 		start.Follow(w.outlet, confirmed)
 	}
 	w.settle()
+	return nil
 }
 
 // admit checks a subscription and finds out where it begins; it may block on a
@@ -122,13 +153,9 @@ func (w *wsStream) admit(ctx context.Context, cmd wsCommand) (_ engine.Start, er
 	if full {
 		return engine.Start{}, engine.NewError(engine.CodeTooManyStreams, "this socket follows too many tasks")
 	}
-	start, err := w.s.eng.Subscribe(ctx, *w.auth, engine.SubscribeRequest{
+	return w.s.eng.Subscribe(ctx, *w.auth, engine.SubscribeRequest{
 		TaskID: cmd.taskID, After: after, Transport: transportWebSocket,
 	})
-	if err == nil && !start.Over {
-		err = w.s.placeTask(w, cmd.taskID)
-	}
-	return start, err
 }
 
 // errSubscribe is what a client sees of a failure that is not its own.

@@ -171,6 +171,8 @@ func (l *loop) obey(c *command) {
 		}
 	case c.op == opSend:
 		l.control(o, c.bytes)
+	case c.op == opTell:
+		c.tell()
 	case c.op == opEnd:
 		l.farewell(o, c.bytes)
 	}

@@ -12,6 +12,7 @@ const (
 	opEnd
 	opWritable
 	opGone
+	opTell
 	opRead // a read has ended: flight
 )
 
@@ -24,6 +25,7 @@ type command struct {
 	bytes  []byte
 	flight *flight
 	merged bool // opFollow
+	tell   func()
 }
 
 // mailbox is how other goroutines reach a loop: calls in their order, and

@@ -137,6 +137,13 @@ func (o *Outlet) Send(p []byte) {
 	o.class.loop.box.post(command{op: opSend, outlet: o, bytes: p})
 }
 
+// Tell calls f when what was sent and followed before has been given to the sink,
+// or waits because that is full: whoever sends much at a time can tell how far it
+// got. f is called as a Sink's method is, and never after the outlet's end or End.
+func (o *Outlet) Tell(f func()) {
+	o.class.loop.box.post(command{op: opTell, outlet: o, tell: f})
+}
+
 // End drops all cursors, writes farewell after whatever is on its way, and
 // then ends the outlet with EndAsked. WriteTimeout is in force meanwhile.
 func (o *Outlet) End(farewell []byte) {
