@@ -35,22 +35,18 @@ func (b *Bridge) SSE(c *fiber.Ctx) error {
 			engine.NewError(engine.CodeInvalidRequest, "this resource is text/event-stream"))
 	}
 	place, full := b.streams.reserve(&auth)
-	start, err := b.eng.Subscribe(c.UserContext(), auth, engine.SubscribeRequest{
-		TaskID:    utils.CopyString(c.Params(taskParam)),
-		After:     after,
-		Transport: transportSSE,
-	})
+	at, err := b.startSSE(c, &auth, after)
 	if err != nil {
 		place.cancel()
 		return b.failStream(c, err, named)
 	}
-	if start.Over {
+	if at.over {
 		place.cancel()
 		c.Set(fiber.HeaderCacheControl, "no-store")
 		return c.SendStatus(fiber.StatusNoContent)
 	}
 	if full == nil {
-		if full = place.forTask(start.Task.ID); full != nil {
+		if full = place.forTask(at.taskID); full != nil {
 			place.cancel()
 		}
 	}
@@ -66,31 +62,64 @@ func (b *Bridge) SSE(c *fiber.Ctx) error {
 		return nil
 	}
 
-	s, http11 := b.streams, c.Request().Header.IsHTTP11()
-	s.takeOver(c, func(h *handover) { s.serveSSE(h, place, start, &auth, http11) }, place.cancel)
+	at.auth, at.http11 = place.share(&auth), c.Request().Header.IsHTTP11()
+	s := b.streams
+	s.takeOver(c, func(h *handover) { s.serveSSE(h, place, at) }, place.cancel)
 	return nil
 }
 
+// sseStart is where a stream begins. It lives until the middleware is through.
+type sseStart struct {
+	auth     *engine.AuthContext
+	taskID   string
+	position fanout.ID
+	gap      *engine.Gap
+	rollUp   bool
+	over     bool
+	http11   bool
+}
+
+// startSSE asks the engine. What it knows of the task is not kept, and its frame
+// not either: hundreds of requests may come at the same moment, each on a stack
+// that grows by doubling.
+//
+//go:noinline
+func (b *Bridge) startSSE(c *fiber.Ctx, auth *engine.AuthContext, after engine.EventID) (sseStart, error) {
+	start, err := b.eng.Subscribe(c.UserContext(), *auth, engine.SubscribeRequest{
+		TaskID:    utils.CopyString(c.Params(taskParam)),
+		After:     after,
+		Transport: transportSSE,
+	})
+	if err != nil {
+		return sseStart{}, err
+	}
+	return sseStart{
+		taskID: start.Task.ID, position: fanout.ID(start.Position), gap: start.Gap,
+		rollUp: start.RollUp, over: start.Over,
+	}, nil
+}
+
 // serveSSE runs when the middleware is through.
-func (s *streams) serveSSE(h *handover, place *ticket, start engine.Start, auth *engine.AuthContext, http11 bool) {
+func (s *streams) serveSSE(h *handover, place *ticket, at sseStart) {
 	heartbeat := s.cfg.SSE.Heartbeat
 	if s.cfg.SSE.DisableComment && s.cfg.SSE.DisableData {
 		heartbeat = 0
 	}
 	st := &sseStream{
-		taskID: start.Task.ID,
+		taskID: at.taskID,
 		framing: sseFraming{
-			chunked: http11,
+			chunked: at.http11,
 			comment: !s.cfg.SSE.DisableComment,
 			data:    !s.cfg.SSE.DisableData,
 		},
 	}
-	st.init(s, st, place.share(auth))
-	head := appendSSEHead(nil, &h.ctx.Response, http11)
-	opening := st.framing.appendOpening(head[:len(head):len(head)], s.cfg.SSE.Retry)
+	st.init(s, st, at.auth)
+	head := appendSSEHead(nil, &h.ctx.Response, at.http11)
+	opening := st.framing.appendOpening(head, s.cfg.SSE.Retry)
+	head = head[:len(head):len(head)] // what is appended to it does not touch the opening
 	var gap []byte
-	if start.Gap != nil {
-		gap = st.framing.AppendGap(nil, st.taskID, fanoutGap(*start.Gap))
+	if at.gap != nil {
+		gap = st.framing.AppendGap(nil, st.taskID, fanoutGap(*at.gap))
 	}
 
 	st.outlet = s.hub.Open(st, fanout.OutletConfig{
@@ -105,7 +134,11 @@ func (s *streams) serveSSE(h *handover, place *ticket, start engine.Start, auth 
 		h.answer(st.framing.appendClosing(head, st.taskID, closingDraining, s.retryAfter()))
 		return
 	}
-	start.Follow(st.outlet, gap)
+	if at.rollUp {
+		st.outlet.FollowMerged(st.taskID, at.position, gap)
+	} else {
+		st.outlet.Follow(st.taskID, at.position, gap)
+	}
 	if err := st.adopt(h); err != nil {
 		s.log.Warn("sse: connection cannot be taken over", slog.Any("error", err))
 		h.answer(st.framing.appendClosing(head, st.taskID, closingDraining, s.retryAfter()))

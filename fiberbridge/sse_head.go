@@ -1,6 +1,8 @@
 package fiberbridge
 
 import (
+	"slices"
+
 	"github.com/gofiber/fiber/v2"
 	"github.com/valyala/fasthttp"
 )
@@ -25,7 +27,9 @@ func appendSSEHead(dst []byte, resp *fasthttp.Response, http11 bool) []byte {
 		h.SetContentLength(-1) // chunked
 	}
 	h.SetConnectionClose()
-	return append(dst, h.Header()...)
+	head := h.Header()
+	const opening = 64 // with room for that, in one allocation for both
+	return append(slices.Grow(dst, len(head)+opening), head...)
 }
 
 // appendUpgradeHead appends the head of an accepted WebSocket upgrade.

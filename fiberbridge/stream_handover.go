@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"runtime/debug"
+	"sync"
 	"time"
 
 	"github.com/gofiber/fiber/v2"
@@ -69,12 +70,15 @@ func (h *handover) recover(refused func()) {
 	}
 }
 
+var pendingBuffers = sync.Pool{New: func() any { return new([512]byte) }}
+
 // pending returns what fasthttp had read beyond the request. A deadline in the
 // past empties its buffer without touching the socket.
 func (h *handover) pending() []byte {
 	_ = h.conn.SetReadDeadline(time.Unix(1, 0))
 	var all []byte
-	var buf [512]byte
+	buf := pendingBuffers.Get().(*[512]byte)
+	defer pendingBuffers.Put(buf)
 	for len(all) < 1<<20 {
 		n, err := h.buffered.Read(buf[:])
 		all = append(all, buf[:n]...)
