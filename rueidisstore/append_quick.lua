@@ -22,15 +22,16 @@ if now > ms then
 end
 local id = string.format('%d-%d', ms, last)
 local note = string.format('%d:%d:%s', size, n, ARGV[2])
-local added
-if last % 64 < n then
-  added = redis.call('XADD', KEYS[1], 'NOMKSTREAM', 'MAXLEN', '~', keep, id, 'b', batch, 't', note)
-else
-  added = redis.call('XADD', KEYS[1], 'NOMKSTREAM', id, 'b', batch, 't', note)
-end
-if not added then
-  return 0
-end
 redis.call('SET', KEYS[2], struct.pack('<ddddddB', ms, last, after, floor, floorord, fence, over)
   .. string.sub(head, -62) .. print, 'KEEPTTL')
+local added
+if last % 64 < n then
+  added = redis.pcall('XADD', KEYS[1], 'NOMKSTREAM', 'MAXLEN', '~', keep, id, 'b', batch, 't', note)
+else
+  added = redis.pcall('XADD', KEYS[1], 'NOMKSTREAM', id, 'b', batch, 't', note)
+end
+if added ~= id then -- it is not there, or an error
+  redis.call('SET', KEYS[2], head, 'KEEPTTL')
+  return added or 0
+end
 return id

@@ -2,6 +2,7 @@ package rueidisstore
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"time"
 
@@ -22,8 +23,16 @@ var passing = []string{
 	"max number of clients reached", "ERR max number of clients reached", "NOQUORUM", "NOGOODSLAVE", "INPROG",
 }
 
+// refusals are the beginnings of Redis's answers to a user who may not. New makes
+// sure that ours may: later, an operator has changed what users may do, or a
+// password, and may change it back. No task has to die of that.
+var refusals = []string{"NOPERM", "NOAUTH", "WRONGPASS"}
+
+// refusedScript are what a script is told, up to 7.0 and since, and 6.2 wraps.
+var refusedScript = []string{"The user executing the script can't", "ACL failure in script"}
+
 // classify gives err the form that engine.Store promises; op says what was being
-// done. Answers of Redis that nothing but a change of set-up will cure are
+// done. Answers of Redis that nothing but another program will cure are
 // INTERNAL_ERROR, everything else is STORE_UNAVAILABLE.
 func classify(op string, err error) error {
 	if err == nil {
@@ -34,7 +43,7 @@ func classify(op string, err error) error {
 		return known
 	}
 	cause := &opError{op: op, err: err}
-	if answer := asAnswer(err); answer != "" && !isPassing(answer) {
+	if answer := asAnswer(err); answer != "" && !isPassing(answer) && !isRefusal(answer) {
 		return engine.NewError(engine.CodeInternal, "the store failed").WithCause(cause)
 	}
 	return unavailable(cause)
@@ -56,8 +65,15 @@ func unavailable(cause error) error {
 	return e.WithCause(cause)
 }
 
-func isPassing(answer string) bool {
-	for _, p := range passing {
+func isPassing(answer string) bool { return begins(answer, passing) }
+
+func isRefusal(answer string) bool {
+	return begins(answer, refusals) ||
+		slices.ContainsFunc(refusedScript, func(text string) bool { return strings.Contains(answer, text) })
+}
+
+func begins(answer string, with []string) bool {
+	for _, p := range with {
 		// Redis 6.2 wraps what a command in a script answered:
 		// "ERR Error running script (…): @user_script:5: -OOM command not …".
 		if strings.HasPrefix(answer, p) || strings.Contains(answer, ": -"+p) {

@@ -23,6 +23,10 @@ func TestClassify(t *testing.T) {
 		"MASTERDOWN Link with MASTER is down", "READONLY You can't write against a read only replica.",
 		"NOREPLICAS Not enough good replicas to write.", "OOM command not allowed when used memory > 'maxmemory'.",
 		"MISCONF Redis is configured to save RDB snapshots", "ERR max number of clients reached", "BUSY Redis is busy running a script",
+		// An operator took a right away, or changed a password.
+		"WRONGPASS invalid username-password pair", "NOAUTH Authentication required.", "NOPERM this user has no permissions",
+		"ERR The user executing the script can't run this command or subcommand script: f, on @user_script:20.",
+		"ERR ACL failure in script: User app has no permissions to run the 'set' command",
 		"ERR Error running script (call to f_0): @user_script:5: -OOM command not allowed when used memory > 'maxmemory'.",
 	} {
 		err := classify("append", answer(text))
@@ -33,7 +37,6 @@ func TestClassify(t *testing.T) {
 		}
 	}
 	for _, text := range []string{
-		"WRONGPASS invalid username-password pair", "NOAUTH Authentication required.", "NOPERM this user has no permissions",
 		"ERR unknown command 'XADD'", "WRONGTYPE Operation against a key", "ERR something else",
 	} {
 		if err := classify("append", answer(text)); engine.CodeOf(err) != engine.CodeInternal || !strings.Contains(err.Error(), text[4:]) {
