@@ -93,6 +93,7 @@ func recorded(t *testing.T, c *client.Client, count int) (string, []client.Event
 }
 
 func TestTrimmedLogs(t *testing.T) {
+	t.Parallel()
 	_, c := start(t, "-max-stream-length", "10")
 	id, whole := recorded(t, c, 50)
 	retained := c.Poll(id, client.Poll{Max: 500}).Events
@@ -133,7 +134,12 @@ func TestTrimmedLogOfARunningTask(t *testing.T) {
 	ws.Subscribe(id, head[2].EventID)
 	began := time.Now()
 	page := c.Poll(id, client.Poll{After: head[2].EventID, Wait: 30 * time.Second})
-	if page.Gap == nil || page.Gap.Reason != "trimmed" || len(page.Events) == 0 || str(page.Gap.FirstEventID) != page.Events[0].EventID || time.Since(began) > 10*time.Second {
+	switch {
+	case len(page.Events) == 0 || time.Since(began) > busy(10*time.Second):
+		t.Errorf("after %v: %+v", time.Since(began), page)
+	case page.Gap == nil && page.Events[0].Ordinal() == head[2].Ordinal()+1:
+		// A host that still has them from who followed just now may give them.
+	case page.Gap == nil || page.Gap.Reason != "trimmed" || str(page.Gap.FirstEventID) != page.Events[0].EventID:
 		t.Errorf("%+v", page)
 	}
 	heard, told := sse.ToEnd(), ws.ToEnd()
@@ -153,6 +159,7 @@ func TestTrimmedLogOfARunningTask(t *testing.T) {
 }
 
 func TestExpiredLogs(t *testing.T) {
+	t.Parallel()
 	_, c := start(t, "-stream-ttl", "2s")
 	id, whole := c.Finished("tokens", `{"count":4,"intervalMs":0,"size":3}`)
 	terminal := whole[len(whole)-1]
@@ -191,6 +198,7 @@ func TestExpiredLogs(t *testing.T) {
 
 // What is open does not expire under anyone.
 func TestOpenTasksDoNotExpire(t *testing.T) {
+	t.Parallel()
 	_, c := start(t, "-stream-ttl", "1s")
 	id := c.Start("tokens", `{"count":3,"intervalMs":900,"size":3}`)
 	log := c.PollToEnd(id, "")

@@ -1,6 +1,7 @@
 package conformance_test
 
 import (
+	"flag"
 	"fmt"
 	"os"
 	"strings"
@@ -35,6 +36,16 @@ func run(m *testing.M, dir string) int {
 	if err := host.Build(dir); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
+	}
+	// What is parallel here waits for most of its time.
+	flag.Parse()
+	chosen := false
+	flag.Visit(func(f *flag.Flag) { chosen = chosen || f.Name == "test.parallel" })
+	if !chosen {
+		if err := flag.Set("test.parallel", "6"); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
 	}
 	code := m.Run()
 	if shared.Host != nil {
@@ -89,6 +100,9 @@ func eventually(t *testing.T, what string, is func() bool) {
 		}
 	}
 }
+
+// busy is what may take d at most, on a machine that has other things to do.
+func busy(d time.Duration) time.Duration { return d + 10*time.Second }
 
 // expiring is a subject whose credentials end at t (to the second).
 func expiring(name string, t time.Time) string {

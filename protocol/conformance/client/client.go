@@ -17,7 +17,7 @@ import (
 )
 
 // Patience bounds every wait for something that must happen.
-const Patience = 20 * time.Second
+const Patience = time.Minute
 
 // Client speaks to one host as one subject.
 type Client struct {

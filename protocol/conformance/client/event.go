@@ -21,6 +21,9 @@ type Event struct {
 	Payload   json.RawMessage `json:"payload"`
 }
 
+// String is an event in a line, as failed tests print it.
+func (e Event) String() string { return fmt.Sprintf("%s %s %.200s", e.EventID, e.Type, e.Payload) }
+
 // Terminal reports whether the event ends a log.
 func (e Event) Terminal() bool {
 	return e.Type == "TASK_COMPLETED" || e.Type == "TASK_FAILED" || e.Type == "TASK_CANCELLED"
