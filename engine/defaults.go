@@ -77,13 +77,9 @@ func (c Config) validate() error {
 		{"Emit.BatchEvents", int64(c.Emit.BatchEvents), 1, 0},
 		{"Emit.BatchBytes", int64(c.Emit.BatchBytes), 1, 0},
 		{"Emit.BufferBytes", int64(c.Emit.BufferBytes), 1, 0},
-		{"Emit.RollUp", int64(c.Emit.RollUp), 1, 0},
 		{"Emit.RollUpBytes", int64(c.Emit.RollUpBytes), 1, 0},
-		{"Emit.Retry", int64(c.Emit.Retry), 1, 0},
 		{"Creates.Burst", int64(c.Creates.Burst), 1, 0},
-		{"Revocations.TTL", int64(c.Revocations.TTL), int64(time.Second), 0},
 		{"Revocations.Max", int64(c.Revocations.Max), 1, 0},
-		{"Lease.TTL", int64(c.Lease.TTL), int64(minLeaseTTL), 0},
 	} {
 		switch {
 		case f.got < 0:
@@ -92,6 +88,22 @@ func (c Config) validate() error {
 			return fmt.Errorf("engine: Config.%s must be at least %d", f.name, f.min)
 		case f.max > 0 && f.got > f.max:
 			return fmt.Errorf("engine: Config.%s must be at most %d", f.name, f.max)
+		}
+	}
+	for _, f := range []struct {
+		name     string
+		got, min time.Duration
+	}{
+		{"Emit.RollUp", c.Emit.RollUp, 1},
+		{"Emit.Retry", c.Emit.Retry, 1},
+		{"Revocations.TTL", c.Revocations.TTL, time.Second},
+		{"Lease.TTL", c.Lease.TTL, minLeaseTTL},
+	} {
+		switch {
+		case f.got < 0:
+			return fmt.Errorf("engine: Config.%s must not be negative", f.name)
+		case f.got < f.min:
+			return fmt.Errorf("engine: Config.%s must be at least %v", f.name, f.min)
 		}
 	}
 	for i, p := range c.Readiness {
