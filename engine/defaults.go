@@ -29,7 +29,7 @@ func (c Config) withDefaults() Config {
 	c.RollUp = slices.Clone(c.RollUp)
 	c.Limits = c.Limits.withDefaults()
 	c.Emit = c.Emit.withDefaults()
-	c.Lease.TTL = cmp.Or(c.Lease.TTL, 30*time.Second)
+	c.Lease.TTL = cmp.Or(c.Lease.TTL, 15*time.Second)
 	c.Lease.MaxRestarts = cmp.Or(c.Lease.MaxRestarts, 5)
 	c.Lease.RestartWithin = cmp.Or(c.Lease.RestartWithin, 15*time.Minute)
 	c.Creates.PerSecond = cmp.Or(c.Creates.PerSecond, 100)

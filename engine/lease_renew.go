@@ -39,7 +39,7 @@ func (h *holds) renew() {
 			if !failing {
 				h.logger.Warn("leases could not be renewed; trying again", "leases", len(ids), "error", err)
 			}
-			failing, next = true, pause.next(min(maxRetryPause, h.ttl/6))
+			failing, next = true, pause.next(min(maxRetryPause, h.ttl/12))
 		}
 	}
 }

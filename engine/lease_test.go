@@ -13,7 +13,8 @@ import (
 	"github.com/taskbridge/taskbridge-fiber/engine"
 )
 
-const leaseTTL = 30 * time.Second
+// leaseTTL is the default.
+const leaseTTL = 15 * time.Second
 
 // nodes are engines on one leased store, in a synctest bubble.
 func nodes(t *testing.T, n int, test func(t *testing.T, shared *leased, at []*world, way []*node)) {
@@ -98,6 +99,34 @@ func TestLostWorkerIsNoticed(t *testing.T) {
 		}
 		at[1].wantLog(t, task, "STARTED", "FAILED")
 	})
+}
+
+// Whenever it comes, a process that hears and says nothing for half a TTL keeps
+// its tasks; one that is away for longer than it does not.
+func TestShortPausesLoseNothing(t *testing.T) {
+	for _, c := range []struct {
+		away time.Duration
+		lost bool
+	}{{leaseTTL / 2, false}, {2 * leaseTTL, true}} {
+		for phase := range 24 {
+			nodes(t, 3, func(t *testing.T, _ *leased, at []*world, way []*node) {
+				task := at[0].task(t)
+				run := at[0].open(t, task)
+				if err := run.Emit(context.Background(), engine.Started{}); err != nil {
+					t.Fatal(err)
+				}
+				time.Sleep(3*leaseTTL + time.Duration(phase)*leaseTTL/24)
+				way[0].setCut(true)
+				time.Sleep(c.away)
+				way[0].setCut(false)
+				time.Sleep(2 * leaseTTL)
+				if lost := run.Context().Err() != nil; lost != c.lost {
+					t.Errorf("away for %v: lost is %v, %v", c.away, lost, context.Cause(run.Context()))
+				}
+				run.Close(context.Background())
+			})
+		}
+	}
 }
 
 func TestSupersededRun(t *testing.T) {

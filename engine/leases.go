@@ -66,9 +66,10 @@ type Orphan struct {
 // that has Leases.
 type LeaseConfig struct {
 	// TTL is how long a worker may be silent. A task whose process died is
-	// failed with code WORKER_LOST, or run again, within four thirds of it; a
-	// process that was paused or cut off for longer loses its tasks. Renewals go
-	// out every third of it. Defaults to 30s, at least 100ms.
+	// failed with code WORKER_LOST, or run again, between two thirds and four
+	// thirds of it later. Renewals go out every third of it, so a process that is
+	// paused, or cut off, for half of it loses nothing; one that is away for longer
+	// than it loses its tasks. Defaults to 15s, at least 100ms.
 	TTL time.Duration
 	// MaxRestarts is how often a restartable task is run again that loses its
 	// worker each time; then it is failed with code WORKER_LOST. What it lost

@@ -554,7 +554,7 @@ func TestResolveWaits(t *testing.T) {
 		_, err := b.Resolve(t.Context(), answer(task.ID, "s", "c"))
 		return err == nil
 	})
-	eng, err := leaseEngine(b.Store, b.cfg.Logger)
+	eng, err := leaseEngine(b.Store, processTTL, b.cfg.Logger)
 	if err != nil {
 		t.Fatal(err)
 	}

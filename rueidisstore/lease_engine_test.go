@@ -12,8 +12,8 @@ import (
 const processTTL = 3 * time.Second
 
 // leaseEngine is an engine on a store, without an executor.
-func leaseEngine(store engine.Store, logger *slog.Logger) (*engine.Engine, error) {
+func leaseEngine(store engine.Store, ttl time.Duration, logger *slog.Logger) (*engine.Engine, error) {
 	return engine.New(engine.Config{
-		Store: store, Ownership: engine.OwnerOnly(), Lease: engine.LeaseConfig{TTL: processTTL}, Logger: logger,
+		Store: store, Ownership: engine.OwnerOnly(), Lease: engine.LeaseConfig{TTL: ttl}, Logger: logger,
 	})
 }

@@ -32,7 +32,7 @@ func TestLeasesOutliveAnOutage(t *testing.T) {
 			var b *bench
 			for range 2 {
 				b = open(t, cfg)
-				eng, err := leaseEngine(b.Store, cfg.Logger)
+				eng, err := leaseEngine(b.Store, processTTL, cfg.Logger)
 				if err != nil {
 					t.Fatal(err)
 				}

@@ -26,6 +26,7 @@ const (
 	envLeaseAddr   = "RUEIDISSTORE_LEASE_ADDR"
 	envLeasePrefix = "RUEIDISSTORE_LEASE_PREFIX"
 	envLeaseTask   = "RUEIDISSTORE_LEASE_TASK"
+	envLeaseTTL    = "RUEIDISSTORE_LEASE_TTL" // a duration
 )
 
 // Before TestMain, which would start a server.
@@ -50,7 +51,11 @@ func leaseWorker(taskID string) error {
 	if err != nil {
 		return err
 	}
-	eng, err := leaseEngine(store, slog.New(slog.NewTextHandler(os.Stderr, nil)))
+	ttl, err := time.ParseDuration(os.Getenv(envLeaseTTL))
+	if err != nil {
+		return err
+	}
+	eng, err := leaseEngine(store, ttl, slog.New(slog.NewTextHandler(os.Stderr, nil)))
 	if err != nil {
 		return err
 	}
@@ -88,11 +93,11 @@ type leaseProcess struct {
 	lines *bufio.Reader
 }
 
-func startLeaseWorker(t *testing.T, cfg Config, taskID string) *leaseProcess {
+func startLeaseWorker(t *testing.T, cfg Config, ttl time.Duration, taskID string) *leaseProcess {
 	t.Helper()
 	p := &leaseProcess{t: t, Cmd: exec.CommandContext(t.Context(), os.Args[0])}
 	p.Env = append(os.Environ(),
-		envLeaseAddr+"="+cfg.Redis.InitAddress[0], envLeasePrefix+"="+cfg.Prefix, envLeaseTask+"="+taskID)
+		envLeaseAddr+"="+cfg.Redis.InitAddress[0], envLeasePrefix+"="+cfg.Prefix, envLeaseTask+"="+taskID, envLeaseTTL+"="+ttl.String())
 	p.Stderr = LastLines(t)
 	out, err := p.StdoutPipe()
 	if err != nil {
@@ -129,11 +134,11 @@ func (p *leaseProcess) signal(s syscall.Signal) {
 }
 
 // leaseHost is this process's engine, and a task for a worker.
-func leaseHost(t *testing.T) (*bench, *engine.Engine, engine.Task, Config) {
+func leaseHost(t *testing.T, ttl time.Duration) (*bench, *engine.Engine, engine.Task, Config) {
 	t.Helper()
 	cfg := testConfig(t)
 	b := open(t, cfg)
-	eng, err := leaseEngine(b.Store, cfg.Logger)
+	eng, err := leaseEngine(b.Store, ttl, cfg.Logger)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -179,7 +184,7 @@ func wantWorkerLost(t *testing.T, events []engine.Event) {
 		t.Errorf("the end is %s %s", last.Type, last.Payload)
 	}
 	for i, ev := range events {
-		if ev.ID.Ordinal != uint64(i+1) {
+		if ev.ID.Ordinal != events[0].ID.Ordinal+uint64(i) {
 			t.Fatalf("event %d has ordinal %d", i+1, ev.ID.Ordinal)
 		}
 	}
@@ -187,8 +192,8 @@ func wantWorkerLost(t *testing.T, events []engine.Event) {
 
 func TestKilledWorkerIsNoticed(t *testing.T) {
 	t.Parallel()
-	b, eng, task, cfg := leaseHost(t)
-	worker := startLeaseWorker(t, cfg, task.ID)
+	b, eng, task, cfg := leaseHost(t, processTTL)
+	worker := startLeaseWorker(t, cfg, processTTL, task.ID)
 	// While it lives, for longer than a TTL, nothing happens to its task.
 	start := time.Now()
 	eventually(t, "two TTLs", func() bool { return time.Since(start) > 2*processTTL })
@@ -208,8 +213,8 @@ func TestKilledWorkerIsNoticed(t *testing.T) {
 
 func TestPausedWorkerWritesNoMore(t *testing.T) {
 	t.Parallel()
-	b, eng, task, cfg := leaseHost(t)
-	worker := startLeaseWorker(t, cfg, task.ID)
+	b, eng, task, cfg := leaseHost(t, processTTL)
+	worker := startLeaseWorker(t, cfg, processTTL, task.ID)
 	worker.signal(syscall.SIGSTOP)
 	events, _ := followToEnd(t, eng, task.ID)
 	wantWorkerLost(t, events)
@@ -234,7 +239,7 @@ func TestPausedWorkerIsFencedOff(t *testing.T) {
 	cfg := testConfig(t)
 	b := open(t, cfg) // without an engine, and so without a reaper
 	task := b.create()
-	worker := startLeaseWorker(t, cfg, task.ID)
+	worker := startLeaseWorker(t, cfg, processTTL, task.ID)
 	worker.signal(syscall.SIGSTOP)
 	var fence uint64
 	eventually(t, "the lease runs out", func() bool {
@@ -259,5 +264,32 @@ func TestPausedWorkerIsFencedOff(t *testing.T) {
 	}
 	if last := mine(completed()); last.Ordinal != first.Ordinal+1 {
 		t.Errorf("%d events of the first worker are in the second one's log", last.Ordinal-first.Ordinal-1)
+	}
+}
+
+// With the default TTL a pause of five seconds costs nothing, and a death shows
+// when the documentation says so.
+func TestDefaultLease(t *testing.T) {
+	t.Parallel()
+	const ttl = 15 * time.Second
+	b, eng, task, cfg := leaseHost(t, 0)
+	worker := startLeaseWorker(t, cfg, 0, task.ID)
+	last := func() uint64 { return b.read(task.ID, engine.EventID{}, 1).Last.Ordinal }
+	for range 2 {
+		worker.signal(syscall.SIGSTOP)
+		paused := time.Now()
+		eventually(t, "five seconds", func() bool { return time.Since(paused) > 5*time.Second })
+		at := last()
+		worker.signal(syscall.SIGCONT)
+		eventually(t, "it goes on", func() bool { return last() > at+10 })
+	}
+	worker.signal(syscall.SIGKILL)
+	killed := time.Now()
+	events, ended := followToEnd(t, eng, task.ID)
+	wantWorkerLost(t, events[max(0, len(events)-1):])
+	took, promised := ended.Sub(killed), ttl*4/3
+	t.Logf("the stream ended %v after the kill", took)
+	if took > promised+5*time.Second { // of a busy machine
+		t.Errorf("it took %v, at most %v are promised", took, promised)
 	}
 }

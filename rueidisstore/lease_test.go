@@ -238,16 +238,3 @@ func TestManyLeases(t *testing.T) {
 		return len(seen) == n
 	})
 }
-
-func BenchmarkRenew(b *testing.B) {
-	s := open(b, testConfig(b))
-	ids := make([]string, 1000)
-	for i := range ids {
-		ids[i] = s.create().ID
-		s.acquire(ids[i], "a", time.Minute)
-	}
-	for b.Loop() {
-		s.renewed("a", time.Minute, ids...)
-	}
-	b.ReportMetric(float64(b.Elapsed().Microseconds())/float64(b.N)/float64(len(ids)), "µs/lease")
-}

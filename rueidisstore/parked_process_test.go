@@ -44,8 +44,8 @@ func TestKilledWithTwoQuestions(t *testing.T) {
 			id := asked(t, b, first, `{"two":true}`)
 			first.kill()
 			for _, answer := range []string{"t", "c"} {
-				awaitParked(t, b, id)
 				accepting := startHost(t, cfg, dies)
+				awaitParked(t, b, id)
 				accepting.do("answer " + id + " " + answer)
 				accepting.awaitDeath()
 				next := startHost(t, cfg, "")
