@@ -69,11 +69,13 @@ func TestStoreOnClusterWithSlotsOnTheMove(t *testing.T) {
 	stop := make(chan struct{})
 	var moving sync.WaitGroup
 	moving.Go(func() {
+		pace := time.NewTicker(50 * time.Millisecond) // leaves others a processor
+		defer pace.Stop()
 		for slot := 0; ; slot = (slot + 331) % 16384 {
 			select {
 			case <-stop:
 				return
-			default:
+			case <-pace.C:
 				cluster.MigrateSlot(slot)
 			}
 		}
