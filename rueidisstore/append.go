@@ -53,6 +53,9 @@ func (s *Store) Append(ctx context.Context, a engine.Append) ([]engine.EventID, 
 		return nil, err
 	}
 	ids, err := readAppend(answer, len(a.Events))
+	if engine.CodeOf(err) == engine.CodeTaskNotFound {
+		s.eraseRest(ctx, a.TaskID)
+	}
 	if err != nil {
 		return nil, err
 	}

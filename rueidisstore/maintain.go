@@ -158,7 +158,11 @@ func (s *Store) records(ctx context.Context, ids []string) ([]map[string]string,
 // age ends a task that is past its maximum age, renews the keys of one that is
 // not, and gives the time to look at it next: 0 for never.
 func (s *Store) age(ctx context.Context, now int64, taskID string, fields map[string]string) (int64, error) {
-	if !validID(taskID) || fields[fieldIncarnation] != incarnationOf(taskID) {
+	if !validID(taskID) {
+		return 0, nil
+	}
+	if fields[fieldIncarnation] != incarnationOf(taskID) {
+		s.eraseRest(ctx, taskID)
 		return 0, nil
 	}
 	t, err := decodeRecord(tagOf(taskID), fields)

@@ -196,6 +196,18 @@ func (s *Store) RequestCancel(ctx context.Context, taskID, reason string) (engin
 	return s.decode(tagOf(taskID), answer)
 }
 
+// eraseRest removes what is left of a task whose record is gone, evicted or
+// deleted: nobody can read it any more, and whoever follows its log is to learn
+// that it is over.
+func (s *Store) eraseRest(ctx context.Context, taskID string) {
+	ctx, done := s.bound(ctx)
+	defer done()
+	keys := append(s.keys.ofTask(taskID), s.keys.acts(taskID))
+	if err := eraseScript.Exec(ctx, s.client, keys, []string{incarnationOf(taskID)}).Error(); err != nil {
+		s.complain("remove what is left of a task without a record", err)
+	}
+}
+
 // Erase implements engine.TaskRegistry.
 func (s *Store) Erase(ctx context.Context, taskID string) error {
 	if s.isClosed() {
