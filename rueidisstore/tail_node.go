@@ -2,7 +2,6 @@ package rueidisstore
 
 import (
 	"context"
-	"errors"
 	"math/rand/v2"
 	"sync/atomic"
 	"time"
@@ -22,9 +21,6 @@ const (
 
 	minPause = 20 * time.Millisecond
 	maxPause = time.Second
-	// freshClient is after how many failures a client is given up: a new one
-	// resolves names and asks Sentinels anew.
-	freshClient = 20
 )
 
 // node is one Redis server, the connection to it, and the keys that are read
@@ -321,109 +317,6 @@ func (n *node) refused(j *job, err error) {
 		n.tail.cfg.Logger.Warn("rueidisstore: reading failed, trying again", "node", n.addr, "key", j.unit.key, "error", err)
 	}
 	n.later = append(n.later, *j)
-}
-
-// connect returns true once the server answers; until then it tries again and
-// again. Then everything is read anew, with proof.
-func (n *node) connect(ctx context.Context) bool {
-	pause := time.Duration(0)
-	for try := 1; ; try++ {
-		if try > 1 {
-			pause = min(max(2*pause, minPause), maxPause)
-			n.tail.suspectSlots()
-			select {
-			case <-ctx.Done():
-				return false
-			case <-time.After(jitter(pause)):
-			}
-		}
-		if !n.needed(ctx) {
-			return false
-		}
-		err := n.ping(ctx)
-		if err == nil {
-			break
-		}
-		if ctx.Err() != nil {
-			return false
-		}
-		if errors.Is(err, rueidis.ErrNoCache) && n.tracking {
-			n.noTracking(err)
-			continue
-		}
-		n.sayDown(err)
-		if try%freshClient == 0 {
-			n.hangUp()
-		}
-	}
-	if n.down {
-		n.down = false
-		n.tail.cfg.Logger.Info("rueidisstore: the connection for reading is back", "node", n.addr)
-	}
-	n.doubtAll()
-	n.tickAt = time.Now().Add(randDuration(n.tail.cfg.Tail.SweepInterval))
-	if !n.tracking {
-		n.tickAt = time.Now()
-	}
-	return true
-}
-
-// needed waits until there is something to read.
-func (n *node) needed(ctx context.Context) bool {
-	for ctx.Err() == nil {
-		n.tail.mu.Lock()
-		idle := len(n.units) == 0
-		n.lost = false
-		n.tail.mu.Unlock()
-		if !idle {
-			return true
-		}
-		select {
-		case <-ctx.Done():
-		case <-n.wake:
-		}
-	}
-	return false
-}
-
-// ping makes a connection if there is none, and asks whether the server serves.
-func (n *node) ping(ctx context.Context) error {
-	if n.client == nil {
-		if err := n.dial(); err != nil {
-			return err
-		}
-	}
-	timed, cancel := context.WithTimeout(ctx, n.tail.cfg.Tail.ReadTimeout)
-	defer cancel()
-	result := n.client.Do(timed, n.client.B().Ping().Build())
-	if err := result.NonRedisError(); err != nil {
-		return err
-	}
-	// Who may not PING is connected too.
-	if err := result.Error(); err != nil && isPassing(err.Error()) {
-		return err
-	}
-	return nil
-}
-
-func (n *node) sayDown(err error) {
-	if !n.down {
-		n.down = true
-		n.tail.cfg.Logger.Warn("rueidisstore: the connection for reading is lost", "node", n.addr, "error", err)
-	}
-}
-
-// doubtAll queues everything.
-func (n *node) doubtAll() {
-	n.tail.mu.Lock()
-	defer n.tail.mu.Unlock()
-	for _, u := range n.units {
-		u.doubt = true
-		u.weight = max(u.weight, unknownWeight)
-		n.enqueue(u)
-	}
-	clear(n.later)
-	n.later = n.later[:0]
 }
 
 func randDuration(d time.Duration) time.Duration {
