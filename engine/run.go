@@ -228,6 +228,9 @@ func (r *Run) Parkable() bool {
 // open, once that is resolved. It is false, and nothing has happened, if nobody
 // could: the store has no Leases, or the task is not restartable, or asked to be
 // cancelled. The caller then owes the task an end.
+//
+// An error beside true says that something streamed was not stored, or that the
+// task could not be given back: it is taken over when its lease has run out.
 func (r *Run) Abandon(ctx context.Context) (bool, error) {
 	if r.hold == nil || !r.task.Restartable || cancelRequested(r.ctx) {
 		return false, nil

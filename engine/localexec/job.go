@@ -173,8 +173,12 @@ func (x *Executor) interrupt(ctx context.Context, j *job, run *engine.Run) {
 	defer done()
 	if errors.Is(context.Cause(ctx), ErrShutdown) {
 		left, err := run.Abandon(x.final)
+		if left && err == nil {
+			x.cfg.Logger.Info("localexec: a task is left to another process", "taskId", j.task.ID, "taskType", j.task.Type)
+			return
+		}
 		if left {
-			x.cfg.Logger.Info("localexec: a task is left to another process", "taskId", j.task.ID,
+			x.cfg.Logger.Warn("localexec: a task is left to another process when its lease has run out", "taskId", j.task.ID,
 				"taskType", j.task.Type, "error", err)
 			return
 		}
