@@ -97,9 +97,10 @@ func (e *Engine) firstLook(ctx context.Context, task Task, req PollRequest) (vie
 		}
 	}
 	v, err := e.lookNow(ctx, task, req.key())
-	if n := len(v.events); err == nil && req.Wait > 0 && n > 0 && !v.more && !v.status().Terminal() {
-		// It has come to the head of a task that moves, and will ask for more.
-		e.hub.Expect(task.ID, fanoutID(v.events[n-1].ID))
+	if err == nil && req.Wait > 0 && len(v.events) > 0 && !v.status().Terminal() {
+		// It will ask for more of a task that moves, and so will others that stand
+		// where it stood.
+		e.hub.Expect(task.ID, fanoutID(v.position))
 	}
 	return v, err
 }

@@ -61,7 +61,7 @@ func TestPollStormOfAFollowedTask(t *testing.T) {
 			cursors = append(cursors, ev.ID)
 		}
 		last := cursors[len(cursors)-1]
-		first := w.poll(t, engine.PollRequest{TaskID: task.ID, After: cursors[0], Wait: time.Minute, Max: 500})
+		first := w.poll(t, engine.PollRequest{TaskID: task.ID, Wait: time.Minute, Max: 500})
 		if first.Next != last {
 			t.Fatalf("%+v", first)
 		}
@@ -81,8 +81,8 @@ func TestPollStormOfAFollowedTask(t *testing.T) {
 		if woken := n.Load(); waiting > 0 || woken != waiting {
 			t.Errorf("%d reads for a thousand that wait, %d when they have their answer", waiting, woken)
 		}
-		// Near the head, each gets at once what the ring has.
-		w.polls(t, 1000, engine.PollRequest{TaskID: task.ID, Wait: time.Minute, Max: 5}, []engine.EventID{last, all[len(all)-2].ID},
+		// Before it, from wherever, each gets at once what the ring has.
+		w.polls(t, 1000, engine.PollRequest{TaskID: task.ID, Wait: time.Minute, Max: 5}, append(cursors, engine.EventID{}),
 			func(after engine.EventID, res engine.PollResult) {
 				if len(res.Events) == 0 || res.Events[0].ID.Ordinal != after.Ordinal+1 || res.Next != res.Events[len(res.Events)-1].ID {
 					t.Errorf("after %v: %+v", after, res)

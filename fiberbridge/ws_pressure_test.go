@@ -31,6 +31,7 @@ func (c *wsClient) burst(tasks []string) (sent chan error) {
 
 // eachWSPath runs f for a socket on the fast path and on the portable one.
 func eachWSPath(t *testing.T, f func(t *testing.T, portable bool)) {
+	t.Helper()
 	for _, portable := range []bool{false, true} {
 		t.Run(fmt.Sprintf("portable=%v", portable), func(t *testing.T) { f(t, portable) })
 	}
@@ -370,6 +371,7 @@ func TestWSGoesWhileItIsNotRead(t *testing.T) {
 // A drain and the end of credentials reach a socket that is not read.
 func TestWSIsEndedWhileItIsNotRead(t *testing.T) {
 	eachWSPath(t, func(t *testing.T, portable bool) {
+		t.Parallel()
 		for _, drained := range []bool{true, false} {
 			t.Run(fmt.Sprintf("drained=%v", drained), func(t *testing.T) {
 				t.Parallel()
