@@ -60,6 +60,9 @@ func objectMembers(doc []byte) ([]member, error) {
 	return members, nil
 }
 
+// isNull reports whether doc is JSON's null.
+func isNull(doc []byte) bool { return string(bytes.Trim(doc, jsonSpace)) == "null" }
+
 const jsonSpace = " \t\r\n"
 
 // valueLength is the length of the JSON value that valid JSON begins with.
@@ -182,7 +185,11 @@ func (f fieldErrors) err(code engine.Code) error {
 	if len(f) == 0 {
 		return nil
 	}
-	e := engine.NewError(code, "the request does not fit its schema")
+	message := "the request does not fit its schema"
+	if code == engine.CodeUploadValidation {
+		message = "the files are not accepted"
+	}
+	e := engine.NewError(code, message)
 	e.Fields = f
 	return e
 }
