@@ -202,7 +202,8 @@ func TestWSReplayFromEverywhere(t *testing.T) {
 // Every row of the table of ends that a client can bring about at the door or
 // with a frame.
 func TestWSCloseCodes(t *testing.T) {
-	h := startHost(t, hostSetup{bridge: func(c *Config) { c.WebSocket.SubscribeTimeout = 300 * time.Millisecond }})
+	h := startHost(t, hostSetup{})
+	impatient := startHost(t, hostSetup{bridge: func(c *Config) { c.WebSocket.SubscribeTimeout = 300 * time.Millisecond }})
 	run := h.task(t)
 	task := run.Task().ID
 	sub := `{"action":"subscribe","taskId":"` + task + `"}`
@@ -227,7 +228,11 @@ func TestWSCloseCodes(t *testing.T) {
 		{"not UTF-8", nil, []string{"\xff\xfe"}, false, 1007},
 		{"too big", nil, []string{strings.Repeat("x", 4097)}, false, 1009},
 	} {
-		c := h.ws(t, tc.header...)
+		at := h
+		if len(tc.header)+len(tc.frames) == 0 {
+			at = impatient
+		}
+		c := at.ws(t, tc.header...)
 		for _, f := range tc.frames {
 			typ := websocket.MessageText
 			if tc.binary {
