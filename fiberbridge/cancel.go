@@ -30,6 +30,7 @@ func (b *Bridge) cancel(ctx context.Context, c *fiber.Ctx, auth engine.AuthConte
 	if err != nil {
 		return err
 	}
+	remember(c, func() []string { return []string{reason} })
 	res, err := b.eng.Cancel(ctx, auth, id, reason)
 	if err != nil {
 		return err
@@ -58,10 +59,17 @@ func (b *Bridge) cancelReason(c *fiber.Ctx) (string, error) {
 	return parseCancel(body)
 }
 
-// parseCancel holds doc to the schema of a cancel request.
+// parseCancel holds doc to the schema of a cancel request. Clients that write
+// out what is absent send null for the reason, or for all of it.
 func parseCancel(doc []byte) (string, error) {
+	if isNull(doc) {
+		return "", nil
+	}
 	var reason string
 	err := readFields(doc, field{name: "reason", read: func(wrong *fieldErrors, m member) {
+		if isNull(m.value) {
+			return
+		}
 		var ok bool
 		if reason, ok = decodeString(m.value); !ok {
 			wrong.add(m.name, "is not a string")

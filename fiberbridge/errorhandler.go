@@ -43,6 +43,9 @@ func (b *Bridge) ErrorHandler(next fiber.ErrorHandler) fiber.ErrorHandler {
 				if strings.HasSuffix(fe.Message, multipart.ErrMessageTooLarge.Error()) {
 					e = errFormTooLarge
 				}
+				if fe.Code == fiber.StatusRequestEntityTooLarge {
+					awaitBody(c)
+				}
 				return b.refuse(c, fe.Code, e)
 			}
 			return next(c, err)
@@ -102,9 +105,12 @@ func (b *Bridge) owns(c *fiber.Ctx, status int) bool {
 	if method == fiber.MethodHead {
 		method = fiber.MethodGet
 	}
-	cfg := c.App().Config()
+	cfg, path := c.App().Config(), c.Path()
+	if !cfg.StrictRouting && len(path) > 1 {
+		path = strings.TrimSuffix(path, "/") // as routing does
+	}
 	for _, r := range b.owned.of(c.App()) {
-		if (r.method == method || status == fiber.StatusMethodNotAllowed) && fiber.RoutePatternMatch(c.Path(), r.pattern, cfg) {
+		if (r.method == method || status == fiber.StatusMethodNotAllowed) && fiber.RoutePatternMatch(path, r.pattern, cfg) {
 			return true
 		}
 	}

@@ -1,10 +1,12 @@
 package fiberbridge_test
 
 import (
+	"bufio"
 	"bytes"
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -74,6 +76,64 @@ func TestRefusedBodyIsRead(t *testing.T) {
 		body, contentType := form(t, "clientRequestId", "r", "@attachment", "a|text/plain|"+strings.Repeat("x", 3<<20))
 		if r := upload(t, client, base, body, contentType); r.status != 400 || !strings.Contains(r.body, "taskType") {
 			t.Fatal(r)
+		}
+	}
+}
+
+// Nor does the client of a body over the host's limit, which fasthttp refuses,
+// get a reset instead of the answer.
+func TestTooLargeBodyIsRead(t *testing.T) {
+	for name, cfg := range bodyWays {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			cfg.BodyLimit = 2 << 20
+			h := newHTTPHost(t, func(o *hostOptions) { o.fiber = cfg })
+			base, client := h.listen(t)
+			for range 5 {
+				for _, chunked := range []bool{false, true} {
+					var body io.Reader = strings.NewReader(strings.Repeat("x", 3<<20))
+					if chunked {
+						body = io.MultiReader(body)
+					}
+					req, _ := http.NewRequest(http.MethodPost, base+"/tasks", body)
+					req.Header.Set("Authorization", "Bearer alice")
+					req.Header.Set("Content-Type", "application/json")
+					resp, err := client.Do(req)
+					if err != nil {
+						t.Fatal(err)
+					}
+					if r := read(t, resp); r.status != http.StatusRequestEntityTooLarge || r.code() != engine.CodeRequestTooLarge {
+						t.Error(r)
+					}
+				}
+			}
+		})
+	}
+}
+
+// A request with two lengths is answered, and nothing after it on the
+// connection: whatever stands between may go by the other one.
+func TestTwoLengths(t *testing.T) {
+	h := newHTTPHost(t, nil)
+	base, _ := h.listen(t)
+	const body = `{"clientRequestId":"r","taskType":"words"}`
+	for _, second := range []string{"Content-Length: 6\r\n", "content-length:6\r\n", ""} {
+		conn, err := net.Dial("tcp", strings.TrimSuffix(strings.TrimPrefix(base, "http://"), h.prefix))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		_ = conn.SetDeadline(time.Now().Add(20 * time.Second))
+		if _, err := fmt.Fprintf(conn, "POST %s/tasks HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer alice\r\n"+
+			"Content-Type: application/json\r\n%sTransfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n0\r\n\r\n", h.prefix, second, len(body), body); err != nil {
+			t.Fatal(err)
+		}
+		resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r := read(t, resp); r.status/100 != 2 || resp.Close != (second != "") {
+			t.Errorf("%q: %v, closed %v", second, r, resp.Close)
 		}
 	}
 }

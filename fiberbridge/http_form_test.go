@@ -83,6 +83,8 @@ func TestCreateForm(t *testing.T) {
 		{"objects", []part{id, typ, {name: "input", value: ` {"a":1} `}, {name: "metadata", contentType: "application/json", value: "{}"}}, "", nil},
 		{"files", []part{id, typ, file("attachment", "a"), file("attachments", "b"), file("other", "c"), file("input", "d")}, "", nil},
 		{"unknown fields", []part{id, typ, {name: "csrf", value: "x"}}, "", nil},
+		{"objects left empty", []part{id, typ, {name: "input"}, {name: "metadata", value: " "}}, "", nil},
+		{"a key twice in an object, as in JSON", []part{id, typ, {name: "input", value: `{"a":1,"a":2}`}}, "", nil},
 		{"a file input left empty", []part{id, typ, {name: "attachment"}}, "", nil},
 		{"an empty file", []part{id, typ, {"attachment", "empty", "", ""}}, "", nil},
 
@@ -93,7 +95,6 @@ func TestCreateForm(t *testing.T) {
 		{"invalid UTF-8", []part{{name: "clientRequestId", value: "\xff"}, typ}, engine.CodeInvalidRequest, []string{"clientRequestId"}},
 		{"as files", []part{file("clientRequestId", "a"), typ}, engine.CodeInvalidRequest, []string{"clientRequestId"}},
 		{"no objects", []part{id, typ, {name: "input", value: "[]"}, {name: "metadata", value: "{"}}, engine.CodeInvalidRequest, []string{"input", "metadata"}},
-		{"empty object", []part{id, typ, {name: "input"}}, engine.CodeInvalidRequest, []string{"input"}},
 		{"invalid UTF-8 in input", []part{id, typ, {name: "input", value: "{\"a\":\"\xff\"}"}}, engine.CodeInvalidRequest, []string{"input"}},
 		{"text for a file", []part{id, typ, {name: "attachment", value: "x"}}, engine.CodeInvalidRequest, []string{"attachment"}},
 

@@ -209,6 +209,7 @@ func TestFibersOwnRefusals(t *testing.T) {
 			{"POST", "/tasks", large, false, 413, true},
 			{"POST", "/tasks", large, true, 413, true},
 			{"PATCH", "/tasks", "", false, 405, true},
+			{"PATCH", "/tasks/", "", false, 405, true},
 			{"GET", "/tasks/abcdefghijklmnop/cancel", "", false, 405, true},
 			{"POST", "/elsewhere", large, false, 413, false},
 			{"GET", "/elsewhere", "", false, 404, false},

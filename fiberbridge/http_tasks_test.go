@@ -260,7 +260,7 @@ func TestCancel(t *testing.T) {
 	if s := h.do(t, "GET", "/tasks/"+id, ""); !strings.Contains(s.body, `"cancellationRequested":false`) {
 		t.Fatal("a refused request has cancelled", s)
 	}
-	for i, body := range []string{`{"reason":"first"}`, `{"reason":"second"}`, `{}`, ""} {
+	for i, body := range []string{`{"reason":"first"}`, `{"reason":"second"}`, `{}`, "", `{"reason":null}`, " null\n"} {
 		r := h.do(t, "POST", "/tasks/"+id+"/cancel", body)
 		var c struct{ TaskID, Status string }
 		r.decode(t, &c)

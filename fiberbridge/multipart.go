@@ -2,6 +2,7 @@ package fiberbridge
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -309,15 +310,17 @@ func parseForm(values map[string][]string) (engine.CreateRequest, error) {
 	}
 	object := func(field string) []byte {
 		before := len(wrong)
-		s, given := text(field)
-		if !given || len(wrong) > before {
+		s, _ := text(field)
+		s = strings.Trim(s, jsonSpace)
+		// An empty field is one that was left empty, as forms have them.
+		if s == "" || len(wrong) > before {
 			return nil
 		}
-		if _, err := objectMembers([]byte(s)); err != nil {
+		if s[0] != '{' || !json.Valid([]byte(s)) {
 			wrong.add(field, "is not a JSON object")
 			return nil
 		}
-		return []byte(strings.Trim(s, jsonSpace))
+		return []byte(s)
 	}
 	req := engine.CreateRequest{
 		ClientRequestID: name(fieldClientRequestID),

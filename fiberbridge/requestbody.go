@@ -5,6 +5,7 @@ import (
 	"io"
 	"mime"
 	"strings"
+	"time"
 
 	"github.com/gofiber/fiber/v2"
 
@@ -82,6 +83,9 @@ func bodyLimit(c *fiber.Ctx) int64 {
 // end is not taken for the next request on the connection: fasthttp goes on
 // reading wherever the handler stopped.
 func settleBody(c *fiber.Ctx) {
+	if twoLengths(c) {
+		c.Context().SetConnectionClose()
+	}
 	if !c.Request().IsBodyStream() || brokenOff(c) {
 		return
 	}
@@ -101,4 +105,46 @@ func skipBody(c *fiber.Ctx, most int64) bool {
 	n, err := io.Copy(io.Discard, io.LimitReader(reader, most+1))
 	reader.finish(c)
 	return err == nil && n <= most && c.Request().CloseBodyStream() == nil
+}
+
+// refusedQuiet is how long nothing may come of a body that fasthttp has refused
+// before it counts as sent.
+const refusedQuiet = 200 * time.Millisecond
+
+// awaitBody lets a client finish sending a body that fasthttp has refused for
+// its size, within the bounds of settleBody. fasthttp closes the connection
+// after that, and nothing else on it is of any use.
+func awaitBody(c *fiber.Ctx) {
+	conn, most := c.Context().Conn(), 2*bodyLimit(c)
+	if conn == nil || int64(c.Request().Header.ContentLength()) > most {
+		return
+	}
+	end := time.Now().Add(refusedSilence)
+	bin := make([]byte, 32<<10)
+	for read := int64(0); read < most; {
+		quiet := time.Now().Add(refusedQuiet)
+		if quiet.After(end) || conn.SetReadDeadline(quiet) != nil {
+			break
+		}
+		n, err := conn.Read(bin)
+		if read += int64(n); err != nil {
+			break
+		}
+	}
+	_ = conn.SetReadDeadline(time.Time{})
+}
+
+// twoLengths reports whether a request has both a Content-Length and chunks.
+// fasthttp goes by the chunks. What goes by the other length on its way here
+// may see another request after it: RFC 9112, 6.1, wants the connection closed.
+func twoLengths(c *fiber.Ctx) bool {
+	if c.Request().Header.ContentLength() != -1 {
+		return false
+	}
+	for line := range bytes.Lines(c.Request().Header.RawHeaders()) {
+		if name, _, ok := bytes.Cut(line, []byte(":")); ok && strings.EqualFold(string(name), fiber.HeaderContentLength) {
+			return true
+		}
+	}
+	return false
 }

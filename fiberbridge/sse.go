@@ -179,5 +179,9 @@ func sseCursor(c *fiber.Ctx) (engine.EventID, error) {
 	if len(headers) == 1 && len(headers[0]) > 0 {
 		return engine.ParseCursor(headers[0])
 	}
-	return engine.ParseCursor(c.Query("lastEventId"))
+	cursor, ok := singleQuery(c, "lastEventId")
+	if !ok {
+		return engine.EventID{}, engine.NewError(engine.CodeInvalidRequest, "lastEventId is given more than once")
+	}
+	return engine.ParseCursor(cursor)
 }

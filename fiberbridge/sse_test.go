@@ -127,6 +127,7 @@ func TestSSERefusals(t *testing.T) {
 		{"auth before cursor", path + "?lastEventId=x", []string{"Authorization: "}, 401, "AUTHENTICATION_ERROR"},
 		{"bad cursor", path + "?lastEventId=x", []string{es}, 400, "INVALID_REQUEST"},
 		{"bad header", path, []string{"Last-Event-ID: 1-2-3", es}, 400, "INVALID_REQUEST"},
+		{"two in the query", path + "?lastEventId=1-1&lastEventId=1-1", []string{es}, 400, "INVALID_REQUEST"},
 		{"two headers", path, []string{"Last-Event-ID: 1-1", "Last-Event-ID: 1-1", es}, 400, "INVALID_REQUEST"},
 		{"cursor before accept", path + "?lastEventId=x", []string{"Accept: text/html"}, 400, "INVALID_REQUEST"},
 		{"accept", path, []string{"Accept: application/json"}, 406, "INVALID_REQUEST"},
