@@ -40,6 +40,9 @@ func (b *Bridge) action(ctx context.Context, c *fiber.Ctx, auth engine.AuthConte
 		return err
 	}
 	req.TaskID = id
+	remember(c, func() []string {
+		return []string{req.ClientActionID, req.SuspendID, string(req.Payload), string(req.Metadata)}
+	})
 	res, err := b.eng.Act(ctx, auth, req)
 	if err != nil {
 		if e, ok := err.(*engine.Error); ok && e == engine.ErrUnknownSuspension { //nolint:errorlint // the very error: its code is every missing task's

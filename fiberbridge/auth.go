@@ -62,18 +62,17 @@ func detach(auth engine.AuthContext) engine.AuthContext {
 	return auth
 }
 
-// shortestSecret is the length from which a word that is also in a request's
-// credentials is kept out of the log. Words of the language are shorter, mostly.
-const shortestSecret = 4
-
-// redacted stands for what was kept out.
-const redacted = "[redacted]"
-
 // withoutCredentials is a host's error text without what it repeats of the
 // request's credentials: token libraries like to quote what they could not read.
 // Any word that the Authorization header, a cookie, another header that seems to
 // carry a credential, or the query holds as well is taken out, in full or in part.
 func withoutCredentials(c *fiber.Ctx, text string) string {
+	given := credentialsOf(c)
+	return eachWord(text, func(word string) bool { return len(word) >= shortestSecret && strings.Contains(given, word) })
+}
+
+// credentialsOf is all in the request that may be a credential, line by line.
+func credentialsOf(c *fiber.Ctx) string {
 	scheme, rest, _ := strings.Cut(c.Get(fiber.HeaderAuthorization), " ")
 	if rest == "" { // no scheme, a bare token
 		rest = scheme
@@ -90,28 +89,7 @@ func withoutCredentials(c *fiber.Ctx, text string) string {
 			credentials = append(credentials, string(value))
 		}
 	}
-	given := strings.Join(credentials, "\n")
-
-	var out strings.Builder
-	for len(text) > 0 {
-		end := strings.IndexFunc(text, func(r rune) bool { return !inToken(r) })
-		if end < 0 {
-			end = len(text)
-		}
-		if word := text[:end]; len(word) >= shortestSecret && strings.Contains(given, word) {
-			out.WriteString(redacted)
-		} else {
-			out.WriteString(word)
-		}
-		text = text[end:]
-		next := strings.IndexFunc(text, inToken)
-		if next < 0 {
-			next = len(text)
-		}
-		out.WriteString(text[:next])
-		text = text[next:]
-	}
-	return out.String()
+	return strings.Join(credentials, "\n")
 }
 
 // carriesCredential goes by a header's name: X-Api-Key, X-Auth-Token, and the
@@ -120,10 +98,4 @@ func carriesCredential(header string) bool {
 	header = strings.ToLower(header)
 	return header == "sec-websocket-protocol" || header != "authorization" &&
 		slices.ContainsFunc([]string{"auth", "key", "secret", "token"}, func(part string) bool { return strings.Contains(header, part) })
-}
-
-// inToken reports whether r may be inside a word. Tokens hold more than these
-// characters, and fall into words, as sentences and URLs do.
-func inToken(r rune) bool {
-	return r > 0x7f || r >= '0' && r <= '9' || r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r == '-' || r == '_'
 }

@@ -53,6 +53,13 @@ func (b *Bridge) create(ctx context.Context, c *fiber.Ctx, auth engine.AuthConte
 	if err != nil {
 		return err
 	}
+	remember(c, func() []string {
+		brought := []string{req.ClientRequestID, string(req.Input), string(req.Metadata)}
+		for i := range req.Files {
+			brought = append(brought, req.Files[i].Name)
+		}
+		return brought
+	})
 	res, err := b.eng.Create(ctx, auth, req)
 	if err != nil {
 		if form {

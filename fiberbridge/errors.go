@@ -100,7 +100,8 @@ func (b *Bridge) refuse(c *fiber.Ctx, status int, e *engine.Error) error {
 }
 
 // classify finds the *engine.Error in err, and makes one of any other error.
-// What a client must not see goes to the log here.
+// What a client must not see goes to the log here, without what nobody may read
+// there.
 func (b *Bridge) classify(c *fiber.Ctx, err error) *engine.Error {
 	ctx := c.UserContext()
 	var e *engine.Error
@@ -112,14 +113,14 @@ func (b *Bridge) classify(c *fiber.Ctx, err error) *engine.Error {
 		// What was cancelled is no news: its caller has left, and callers who do
 		// so by the thousand would fill the log.
 		if e.Code == engine.CodeStoreUnavailable && e.Unwrap() != nil && !errors.Is(err, context.Canceled) {
-			b.cfg.Logger.WarnContext(ctx, "store unavailable", slog.Any("error", err))
+			b.cfg.Logger.WarnContext(ctx, "store unavailable", slog.String("error", forLog(c, err)))
 		}
 		return e
 	case e == nil && (errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled)):
 		return engine.NewError(engine.CodeStoreUnavailable, "the request took too long")
 	}
 	b.cfg.Logger.ErrorContext(ctx, "request failed",
-		slog.String("method", c.Method()), slog.String("route", c.Route().Path), slog.Any("error", err))
+		slog.String("method", c.Method()), slog.String("route", c.Route().Path), slog.String("error", forLog(c, err)))
 	return engine.NewError(engine.CodeInternal, "internal error")
 }
 

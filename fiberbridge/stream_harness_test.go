@@ -47,6 +47,7 @@ type streamHost struct {
 // hostSetup changes what startHost builds.
 type hostSetup struct {
 	bridge func(*Config)
+	engine func(*engine.Config)
 	app    fiber.Config
 	store  memstore.Config
 	// wrap puts something in front of the store.
@@ -89,10 +90,14 @@ func startHost(t testing.TB, setup hostSetup) *streamHost {
 	if setup.owners == nil {
 		setup.owners = engine.OwnerOnly()
 	}
-	h.eng, err = engine.New(engine.Config{
+	engineCfg := engine.Config{
 		Store: store, Executor: h.exec, Ownership: setup.owners, Delivery: setup.deliver,
 		RollUp: setup.rollUp, Metrics: setup.metrics, Logger: logger,
-	})
+	}
+	if setup.engine != nil {
+		setup.engine(&engineCfg)
+	}
+	h.eng, err = engine.New(engineCfg)
 	if err != nil {
 		t.Fatal(err)
 	}
