@@ -129,6 +129,9 @@ func TestTailHungClusterNode(t *testing.T) {
 			free = append(free, w)
 		}
 	}
+	for _, node := range cluster.Nodes() { // else the Cluster is down when it is called failed
+		node.Must("CONFIG", "SET", "cluster-node-timeout", "60000")
+	}
 	hung.Pause()
 	for i := range 20 {
 		begin := time.Now()
