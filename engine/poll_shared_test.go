@@ -76,7 +76,7 @@ func TestPollStormOfAFollowedTask(t *testing.T) {
 			})
 		synctest.Wait()
 		waiting := n.Load()
-		all = append(all, w.emit(t, task, engine.Message{Text: "41"})[len(all):]...)
+		w.emit(t, task, engine.Message{Text: "41"})
 		wait.Wait()
 		if woken := n.Load(); waiting > 0 || woken != waiting {
 			t.Errorf("%d reads for a thousand that wait, %d when they have their answer", waiting, woken)
