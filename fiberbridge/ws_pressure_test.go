@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/coder/websocket"
+
 	"github.com/taskbridge/taskbridge-fiber/engine"
 )
 
@@ -475,3 +477,43 @@ func (s *muteStore) Close() error { return s.Store.(io.Closer).Close() }
 func (s *hungStore) Close() error { return s.Store.(io.Closer).Close() }
 
 func (s *heldReads) Close() error { return s.Store.(io.Closer).Close() }
+
+// A task ends at the very moment at which its only follower moves its cursor back:
+// what was confirmed is delivered to the end.
+func TestWSMovesItsCursorAtTheEnd(t *testing.T) {
+	h := startHost(t, hostSetup{})
+	for range 100 {
+		run := h.task(t)
+		task := run.Task().ID
+		emit(t, run, 3)
+		c := h.ws(t)
+		c.subscribe(t, task)
+		c.expect(t, "SUBSCRIPTION_CONFIRMED", task)
+		for range 3 {
+			c.expect(t, "TASK_MESSAGE", task)
+		}
+		var wg sync.WaitGroup
+		wg.Go(func() { complete(t, run) })
+		_ = c.Write(c.ctx, 1, []byte(`{"action":"subscribe","taskId":"`+task+`"}`))
+		var since []string // the last confirmation
+		confirmed := false
+		for {
+			m, err := c.read()
+			if err != nil {
+				if websocket.CloseStatus(err) != 1000 {
+					t.Fatalf("after %v: %v", since, err)
+				}
+				break
+			}
+			if m.Type == "SUBSCRIPTION_CONFIRMED" {
+				since, confirmed = nil, true
+				continue
+			}
+			since = append(since, m.Type)
+		}
+		if want := 4; confirmed && len(since) != want {
+			t.Errorf("confirmed, and then %v", since)
+		}
+		wg.Wait()
+	}
+}

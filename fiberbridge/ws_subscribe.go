@@ -63,6 +63,7 @@ func (w *wsStream) obey(ctx context.Context, cmd wsCommand, refusal error) {
 	began := time.Now()
 	start, err := w.admit(ctx, cmd)
 	if err == nil {
+		w.leaveOff(ctx, start.Task.ID)
 		err = w.subscribe(start, cmd)
 	} else if time.Since(began) >= hungTime {
 		w.hangs(err)
@@ -88,6 +89,29 @@ func (w *wsStream) nextLocked() bool {
 	w.busy = false
 	w.settle()
 	return false
+}
+
+// leaveOff drops what is followed of a task that is to be followed from elsewhere,
+// and returns when its end cannot be told any more: it would be taken for the end
+// of what begins.
+func (w *wsStream) leaveOff(ctx context.Context, task string) {
+	w.mu.Lock()
+	followed := slices.Contains(w.tasks, task) && !w.ending && !w.over
+	if !followed {
+		w.mu.Unlock()
+		return
+	}
+	dropped := make(chan struct{})
+	w.outlet.Unfollow(task, nil)
+	w.outlet.Tell(func() { close(dropped) })
+	w.mu.Unlock()
+	// The outlet tells within a turn of its loop, unless it is at its end.
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	select {
+	case <-dropped:
+	case <-ctx.Done():
+	}
 }
 
 // subscribe follows what was admitted, if the task has a place. The place is taken
