@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"flag"
 	"fmt"
 	"os"
 	"testing"
@@ -8,7 +9,18 @@ import (
 	"go.uber.org/goleak"
 )
 
+// pagesAtOnce are open: they wait for most of their time.
+const pagesAtOnce = "4"
+
 func TestMain(m *testing.M) {
+	flag.Parse()
+	chosen := false
+	flag.Visit(func(f *flag.Flag) { chosen = chosen || f.Name == "test.parallel" })
+	if !chosen {
+		if err := flag.Set("test.parallel", pagesAtOnce); err != nil {
+			panic(err)
+		}
+	}
 	code := m.Run()
 	stopBrowser()
 	removeBinary()
