@@ -35,6 +35,7 @@ func TestKilledWhileItCancelsAParkedTask(t *testing.T) {
 // Two questions are open when the last process dies. One is answered, by a process
 // that dies with it; then the other, too.
 func TestKilledWithTwoQuestions(t *testing.T) {
+	t.Parallel()
 	for _, dies := range []string{afterResolve, beforeResume, afterResume, beforeHandedOver} {
 		t.Run(dies, func(t *testing.T) {
 			t.Parallel()

@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"strconv"
+	"sync"
 	"testing"
 )
 
@@ -16,12 +17,19 @@ const (
 	lastPort  = 31_000
 )
 
+// given are the ports that this process has given out: a server that is down for
+// a while must find its own again.
+var given sync.Map
+
 // freePort returns a port that nobody listened on a moment ago.
 func freePort(t testing.TB) int {
 	t.Helper()
 	var err error
-	for range 100 {
+	for try := range 100 {
 		port := firstPort + rand.N(lastPort-firstPort)
+		if _, before := given.LoadOrStore(port, true); before && try < 50 {
+			continue
+		}
 		var l net.Listener
 		l, err = new(net.ListenConfig).Listen(context.Background(), "tcp", loopback(port))
 		if err == nil {

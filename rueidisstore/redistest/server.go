@@ -119,7 +119,12 @@ func (i *Instance) running() *process {
 // when it answers commands.
 func (i *Instance) Start() {
 	i.t.Helper()
-	if err := i.start(); err != nil {
+	deadline := time.Now().Add(patience)
+	err := i.start()
+	for errors.Is(err, errPortTaken) && time.Now().Before(deadline) {
+		err = i.start() // another process may just have tried whether it is free
+	}
+	if err != nil {
 		i.t.Fatal(err)
 	}
 }
