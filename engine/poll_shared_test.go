@@ -184,3 +184,25 @@ func (f heldFollower) Push(events []engine.Event) {
 		f.Follower.Push(events)
 	}
 }
+
+// The ring does not tell the status; a record from before TASK_STARTED must not,
+// either, to whoever has seen that.
+func TestPollOfTheRingTellsTheStatus(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		task := w.task(t)
+		all := w.emit(t, task, engine.Started{}, engine.Message{Text: "m"})
+		w.poll(t, engine.PollRequest{TaskID: task.ID, Wait: time.Minute}) // it is followed from here on
+		synctest.Wait()
+		w.store.set(func() {
+			w.store.onGet = func(_ string, f engine.Freshness) (engine.Task, error, bool) {
+				return task, nil, f == engine.Cached
+			}
+		})
+		for _, after := range []engine.EventID{{}, all[0].ID} {
+			res := w.poll(t, engine.PollRequest{TaskID: task.ID, After: after, Wait: time.Minute})
+			if res.Status != engine.StatusRunning || res.Next != all[1].ID {
+				t.Errorf("after %v: %+v", after, res)
+			}
+		}
+	})
+}
