@@ -55,10 +55,7 @@ func newInquiry(t *testing.T, option rueidis.ClientOption, tasks int) *inquiry {
 		Logger:          slog.New(slog.NewTextHandler(rueidisstore.LastLines(t), &slog.HandlerOptions{Level: slog.LevelWarn})),
 	}
 	for range 2 {
-		s, err := rueidisstore.New(cfg)
-		if err != nil {
-			t.Fatal(err)
-		}
+		s := rueidisstore.MustNew(t, cfg)
 		t.Cleanup(func() { _ = s.Close() })
 		q.nodes = append(q.nodes, s)
 	}

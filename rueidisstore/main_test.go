@@ -2,6 +2,7 @@ package rueidisstore
 
 import (
 	"context"
+	"errors"
 	goflag "flag"
 	"fmt"
 	"log/slog"
@@ -43,11 +44,11 @@ func TestMain(m *testing.M) {
 // -parallel says how many: servers start, leases run out and failovers take their
 // time whoever else waits.
 func waitSideBySide() {
-	const tests = 8
+	const each, most = 4, 16
 	given := false
 	goflag.Visit(func(f *goflag.Flag) { given = given || f.Name == "test.parallel" })
 	if !given {
-		_ = goflag.Set("test.parallel", strconv.Itoa(max(tests, runtime.GOMAXPROCS(0))))
+		_ = goflag.Set("test.parallel", strconv.Itoa(min(each*runtime.GOMAXPROCS(0), most)))
 	}
 }
 
@@ -121,10 +122,7 @@ func testConfig(tb testing.TB) Config {
 
 func open(tb testing.TB, cfg Config) *bench {
 	tb.Helper()
-	s, err := New(cfg)
-	if err != nil {
-		tb.Fatal(err)
-	}
+	s := MustNew(tb, cfg)
 	raw, err := rueidis.NewClient(rueidis.ClientOption{InitAddress: cfg.Redis.InitAddress, DisableCache: true})
 	if err != nil {
 		tb.Fatal(err)
@@ -134,6 +132,21 @@ func open(tb testing.TB, cfg Config) *bench {
 		_ = s.Close()
 	})
 	return &bench{TB: tb, Store: s, raw: raw}
+}
+
+// MustNew is New, repeated while the server has no time: everything that it tries
+// has to be through in CommandTimeout each.
+func MustNew(tb testing.TB, cfg Config) *Store {
+	tb.Helper()
+	for deadline := time.Now().Add(patience); ; {
+		s, err := New(cfg)
+		if err == nil {
+			return s
+		}
+		if passing := errors.Is(err, context.DeadlineExceeded) || errors.Is(err, os.ErrDeadlineExceeded); !passing || time.Now().After(deadline) {
+			tb.Fatal(err)
+		}
+	}
 }
 
 func (b *bench) do(args ...string) rueidis.RedisResult {

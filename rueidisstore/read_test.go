@@ -105,10 +105,7 @@ func TestWaitOnCluster(t *testing.T) {
 	cluster := redistest.Cluster(t)
 	cfg.Redis.InitAddress = cluster.Addrs()
 	cfg.Wait = WaitConfig{Replicas: 1, Timeout: 1e8}
-	s, err := New(cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := MustNew(t, cfg)
 	defer s.Close()
 	for i := range 20 {
 		task, _, err := s.Create(t.Context(), engine.Task{Owner: "o", ClientRequestID: fmt.Sprint(i), Status: engine.StatusAccepted})

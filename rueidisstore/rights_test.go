@@ -71,10 +71,7 @@ func useEverything(t *testing.T, cfg Config, servers ...*redistest.Instance) {
 	var log logged
 	log.into(&cfg)
 	cfg.Redis.Username, cfg.Redis.Password = "app", "pw"
-	s, err := New(cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := MustNew(t, cfg)
 	defer s.Close()
 	ctx := t.Context()
 	check := func(what string, err error) {
@@ -128,7 +125,7 @@ func useEverything(t *testing.T, cfg Config, servers ...*redistest.Instance) {
 			check("Erase", s.Erase(ctx, task.ID))
 		}
 	}
-	_, err = s.Orphans(ctx, 10)
+	_, err := s.Orphans(ctx, 10)
 	check("Orphans", err)
 	_, err = s.Due(ctx, 10)
 	check("Due", err)

@@ -21,10 +21,7 @@ func testStores(t *testing.T, option rueidis.ClientOption) {
 	var configs sync.Map // of an open store, for its peers
 	open := func(t *testing.T, cfg rueidisstore.Config) *rueidisstore.Store {
 		t.Helper()
-		s, err := rueidisstore.New(cfg)
-		if err != nil {
-			t.Fatal(err)
-		}
+		s := rueidisstore.MustNew(t, cfg)
 		configs.Store(s, cfg)
 		t.Cleanup(func() { _ = s.Close() })
 		return s

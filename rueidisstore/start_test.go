@@ -110,10 +110,7 @@ func TestHungServer(t *testing.T) {
 	cfg := testConfig(t)
 	cfg.Redis.InitAddress = []string{server.Addr()}
 	cfg.CommandTimeout = time.Second // New goes through everything once, on a busy machine too
-	s, err := New(cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := MustNew(t, cfg)
 	defer s.Close()
 	task, _, err := s.Create(t.Context(), engine.Task{Owner: "o", ClientRequestID: "r", Status: engine.StatusAccepted})
 	if err != nil {

@@ -163,10 +163,7 @@ func openSentinel(t *testing.T, watch *redistest.Watch, set ...func(*Config)) *b
 	for _, s := range set {
 		s(&cfg)
 	}
-	s, err := New(cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := MustNew(t, cfg)
 	t.Cleanup(func() { _ = s.Close() })
 	return &bench{TB: t, Store: s}
 }

@@ -99,7 +99,7 @@ func (w *witness) wantTail(b *bench, after engine.EventID) {
 	}
 	for i := range want {
 		if !bytes.Equal(w.events[i].AppendJSON(nil), want[i].AppendJSON(nil)) {
-			w.tb.Errorf("event %d is %s, want %s", i, w.events[i].AppendJSON(nil), want[i].AppendJSON(nil))
+			w.tb.Errorf("event %d is %s, want %s", i, clip(w.events[i].AppendJSON(nil)), clip(want[i].AppendJSON(nil)))
 			return
 		}
 	}

@@ -86,10 +86,7 @@ func newTrial(t *testing.T, option rueidis.ClientOption, busy, quiet int) *trial
 // open opens another process's store.
 func (tr *trial) open() *rueidisstore.Store {
 	tr.Helper()
-	s, err := rueidisstore.New(tr.cfg)
-	if err != nil {
-		tr.Fatal(err)
-	}
+	s := rueidisstore.MustNew(tr, tr.cfg)
 	tr.Cleanup(func() { _ = s.Close() })
 	return s
 }

@@ -53,10 +53,11 @@ func (tr *trial) readAll(s engine.Store, taskID string) []engine.Event {
 	var all []engine.Event
 	var after engine.EventID
 	for {
-		page, err := s.Read(context.Background(), taskID, after, 500)
-		if err != nil {
-			tr.Fatalf("read %s: %v", taskID, err)
-		}
+		var page engine.Page
+		tr.persist("read "+taskID, func() (err error) {
+			page, err = s.Read(context.Background(), taskID, after, 500)
+			return err
+		})
 		all = append(all, page.Events...)
 		if !page.More || len(page.Events) == 0 {
 			return all
