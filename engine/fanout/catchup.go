@@ -13,6 +13,7 @@ type catchUp struct {
 	// trip is the read that is waited for, nil when page is there.
 	trip *trip
 	page *Page
+	from *flight // that page is of
 	// unsaid says that the page begins behind a gap that is to be announced
 	// with its first entry. Until then the cursor stands before the gap: if the
 	// page is given up, the next one tells of all that has gone by then.
@@ -80,7 +81,11 @@ func (l *loop) startNext(o *Outlet, after *sub) {
 func (l *loop) abandon(o *Outlet) {
 	c := o.catch
 	o.setCatch(nil)
-	if c == nil || c.trip == nil {
+	switch {
+	case c == nil:
+		return
+	case c.trip == nil:
+		l.hub.reads.letGo(c.from)
 		return
 	}
 	t := c.trip
@@ -98,6 +103,7 @@ func (l *loop) abandon(o *Outlet) {
 
 // landed takes the answer of a read.
 func (l *loop) landed(f *flight) {
+	defer l.hub.reads.letGo(f)
 	t := l.trips[f.key]
 	if t == nil || t.flight != f {
 		return // nobody waits any more
@@ -141,7 +147,8 @@ func (l *loop) landed(f *flight) {
 			stuck.live++
 			continue
 		}
-		c.trip, c.page = nil, &f.page
+		c.trip, c.page, c.from = nil, &f.page, f
+		l.hub.reads.hold(f)
 		c.unsaid = f.page.Gap != nil
 		l.queue(o)
 	}

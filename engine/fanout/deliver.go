@@ -1,5 +1,7 @@
 package fanout
 
+import "bytes"
+
 // whereabouts is where a cursor stands.
 type whereabouts uint8
 
@@ -117,7 +119,7 @@ func (l *loop) pageSpan(s *sub, c *catchUp) (span, bool) {
 		return span{bytes: gap, end: after, full: true, gap: true}, c.unsaid
 	}
 	g := s.group
-	k := spanKey{log: g.log, page: page, framing: s.outlet.class.cfg.Framing, after: after, merged: l.merging(s)}
+	k := spanKey{log: g.log, page: c.from.number, framing: s.outlet.class.cfg.Framing, after: after, merged: l.merging(s)}
 	sp, ok := l.spans.get(&k, g.head)
 	if !ok {
 		sp = l.frame(k.framing, g.log.key, page.Entries[taken:], k.merged)
@@ -143,7 +145,7 @@ func (l *loop) next(s *sub) (span, whereabouts) {
 		if sp, ok := l.pageSpan(s, c); ok {
 			return sp, inside
 		}
-		o.setCatch(nil)
+		l.abandon(o) // it is used up
 		paged = true
 	}
 	if s.cursor == s.group.head && s.standing != stale && !s.group.over {
@@ -241,13 +243,10 @@ func (l *loop) flushMany(o *Outlet) {
 		}
 		switch where {
 		case inside:
+			w.parts = append(w.parts, part{span: sp, sub: s, before: s.cursor, loose: s.loose})
 			s.advance(&sp)
-			w.parts = append(w.parts, sp)
 			total += len(sp.bytes)
 			again = again || sp.full
-			if sp.over {
-				w.finals = append(w.finals, s)
-			}
 			m.turn = following
 		case past:
 			w.finals = append(w.finals, s)
@@ -255,6 +254,13 @@ func (l *loop) flushMany(o *Outlet) {
 		s = following
 	}
 	l.write(o, w.join(total))
+	w.giveBack(o, total)
+	for i := range w.parts {
+		if p := &w.parts[i]; p.over {
+			w.finals = append(w.finals, p.sub)
+		}
+	}
+	clear(w.parts)
 	l.note(o, !again && o.catch == nil)
 	for i, s := range w.finals {
 		w.finals[i] = nil
@@ -268,10 +274,46 @@ func (l *loop) flushMany(o *Outlet) {
 	l.startNext(o, m.subs)
 }
 
+// part is what one subscription gives to a flush of several.
+type part struct {
+	span
+	sub *sub
+	// before and loose are what the cursor was.
+	before ID
+	loose  bool
+}
+
+// giveBack moves the cursors of a subscriber whose sink is full back: that of the
+// part that was cut to the entry that some was taken of, those of the parts behind
+// it to where they were.
+func (w *scratch) giveBack(o *Outlet, total int) {
+	if o.rest == nil {
+		return
+	}
+	taken := total - len(o.rest.tail)
+	o.rest.tail = nil
+	for i := range w.parts {
+		p := &w.parts[i]
+		n := len(p.bytes)
+		switch {
+		case taken >= n: // all of it
+		case taken == 0:
+			p.sub.cursor, p.sub.loose, p.over = p.before, p.loose, false
+		default:
+			left := p.bytes[taken:]
+			if rest, ok := p.shorten(taken); ok {
+				o.rest.tail, p.sub.cursor = rest, p.end
+			} else {
+				o.rest.tail = bytes.Clone(left)
+			}
+		}
+		taken = max(taken-n, 0)
+	}
+}
+
 // join makes one buffer of the parts: a copy costs less than a further system
 // call. A single part stays shared.
 func (w *scratch) join(total int) []byte {
-	defer clear(w.parts)
 	switch len(w.parts) {
 	case 0:
 		return nil

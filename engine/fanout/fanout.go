@@ -176,7 +176,9 @@ type Config struct {
 	// RingBytes bounds the entries kept for one followed log. Defaults to
 	// 4 MiB. The newest entry is always kept.
 	RingBytes int
-	// TotalBytes bounds all rings together. Defaults to 256 MiB.
+	// TotalBytes bounds all rings together. Defaults to 256 MiB. An eighth of it
+	// bounds the pages that are read for subscribers before their rings: at that
+	// no further read begins until some are written.
 	TotalBytes int
 	// FlushBytes bounds one write. Defaults to 64 KiB, at least one entry.
 	FlushBytes int

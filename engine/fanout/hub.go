@@ -53,7 +53,7 @@ func New(cfg Config, src Source) (*Hub, error) {
 	h.merger, _ = src.(Merger)
 	h.logs = newRegistry(h)
 	h.budget.limit = int64(cfg.TotalBytes)
-	h.reads = reads{hub: h, flights: make(map[flightKey]*flight)}
+	h.reads = reads{hub: h, limit: max(int64(cfg.TotalBytes)/8, 1), flights: make(map[flightKey]*flight)}
 	for range cfg.Loops {
 		h.loops = append(h.loops, newLoop(h))
 	}
@@ -179,12 +179,19 @@ type unsharedFraming struct{ Framing }
 type Stats struct {
 	Outlets, Subscriptions, Logs int
 	RingBytes                    int64
+	// PageBytes is read from the Source and not yet written to those who asked.
+	PageBytes int64
 }
 
 // Stats returns a count that is exact when nothing is going on. Logs includes
-// those that linger; RingBytes counts 64 bytes for each entry beside its body.
+// those that linger; RingBytes and PageBytes count
+// 64 bytes for each entry beside its body.
 func (h *Hub) Stats() Stats {
+	h.reads.mu.Lock()
+	pages := h.reads.inHand
+	h.reads.mu.Unlock()
 	return Stats{
+		PageBytes:     pages,
 		Outlets:       int(h.outlets.Load()),
 		Subscriptions: int(h.subscriptions.Load()),
 		Logs:          h.logs.len(),

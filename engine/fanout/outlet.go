@@ -108,8 +108,8 @@ type many struct {
 	deferred bool
 }
 
-// rest is what a full sink has not taken: the rest of an entry (of a whole flush,
-// if several logs were in it), then control bytes that came since. While there
+// rest is what a full sink has not taken: the rest of an entry, then control bytes
+// that came since. While there
 // is one, no entries are taken.
 type rest struct {
 	tail    []byte

@@ -47,7 +47,7 @@ func (s *span) shorten(taken int) (rest []byte, ok bool) {
 
 type spanKey struct {
 	log     *log
-	page    *Page // for what was read: not to be mixed up with the ring's
+	page    uint64 // the flight's number, for what was read: not to be mixed up with the ring's
 	framing Framing
 	epoch   uint32
 	merged  bool
@@ -138,7 +138,7 @@ type scratch struct {
 	bytes   []byte
 	marks   []mark
 	finals  []*sub
-	parts   []span
+	parts   []part
 }
 
 // frame encodes entries, as many as fit one write, into a buffer of their own,
