@@ -7,7 +7,8 @@ import "context"
 // must not block the request that they serve.
 //
 // If it also has Shutdown(context.Context) error, Engine.Shutdown calls that.
-// Package enginetest holds the suite that every executor must pass.
+// Package enginetest holds the suites that every executor must pass, and those that
+// are a Restarter or a Resumer.
 type TaskExecutor interface {
 	// Bind hands over the emitter, once, before any other call.
 	Bind(em *Emitter)
@@ -40,7 +41,8 @@ type Restarter interface {
 	Restartable(taskType string) bool
 	// Restart runs a task again, in the background: it opens a Run, as for a
 	// task that was submitted. That ends with TASK_CONFLICT if another node is
-	// faster. An error leaves the task to other nodes, or to a later time.
+	// faster. An error leaves the task to other nodes, or to a later time: a type
+	// that it does not have or that may not be run again, no room, a shutdown.
 	Restart(ctx context.Context, task Task) error
 }
 

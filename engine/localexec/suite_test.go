@@ -26,20 +26,51 @@ func TestExecutorSuite(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			cfg.Logger = quiet()
 			enginetest.TestExecutor(t, func(t *testing.T, handlers map[string]enginetest.Handler) engine.TaskExecutor {
-				var opts []localexec.Option
-				for taskType, h := range handlers {
-					opts = append(opts, localexec.Handle(taskType, func(ctx context.Context, run *engine.Run, in json.RawMessage) (any, error) {
-						return h(ctx, run, in)
-					}))
-				}
-				exec, err := localexec.New(cfg, opts...)
-				if err != nil {
-					t.Fatal(err)
-				}
-				return exec
+				return newExecutor(t, cfg, handle(handlers))
 			}, enginetest.ExecutorOptions{Capacity: cfg.Workers + max(cfg.Queue, 0)})
+		})
+	}
+}
+
+// handle makes options of the suites' handlers.
+func handle(handlers map[string]enginetest.Handler, opts ...localexec.HandlerOption) (out []localexec.Option) {
+	for taskType, h := range handlers {
+		out = append(out, localexec.Handle(taskType, func(ctx context.Context, run *engine.Run, in json.RawMessage) (any, error) {
+			return h(ctx, run, in)
+		}, opts...))
+	}
+	return out
+}
+
+func newExecutor(t *testing.T, cfg localexec.Config, opts []localexec.Option) engine.TaskExecutor {
+	t.Helper()
+	cfg.Logger = quiet()
+	exec, err := localexec.New(cfg, opts...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return exec
+}
+
+func TestRestarterSuite(t *testing.T) {
+	for name, cfg := range map[string]localexec.Config{"roomy": {}, "mostly queued": {Workers: 4, Queue: 20}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			enginetest.TestRestarter(t, func(t *testing.T, restartable, once map[string]enginetest.Handler) engine.TaskExecutor {
+				return newExecutor(t, cfg, append(handle(restartable, localexec.Restartable()), handle(once)...))
+			})
+		})
+	}
+}
+
+func TestResumerSuite(t *testing.T) {
+	for name, opts := range map[string][]localexec.HandlerOption{"once": nil, "restartable": {localexec.Restartable()}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			enginetest.TestResumer(t, func(t *testing.T, handlers map[string]enginetest.Handler) engine.TaskExecutor {
+				return newExecutor(t, localexec.Config{}, handle(handlers, opts...))
+			})
 		})
 	}
 }
