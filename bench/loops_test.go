@@ -63,7 +63,9 @@ func benchLoops(b *testing.B, logs, outlets int) {
 	}
 	deliveries := float64(entry.ID.Ordinal-before) * float64(outlets)
 	b.ReportMetric(deliveries/b.Elapsed().Seconds(), "deliveries/s")
-	b.ReportMetric(float64(cpuTime()-cpu)/float64(b.Elapsed()), "cores")
+	used := float64(cpuTime() - cpu)
+	b.ReportMetric(used/deliveries, "cpu-ns/delivery")
+	b.ReportMetric(used/float64(b.Elapsed()), "cores")
 }
 
 // labour is a sink that works.

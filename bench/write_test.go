@@ -17,11 +17,13 @@ func BenchmarkEncode(b *testing.B) {
 	message := engine.Message{Text: messageText}
 	b.Run("payload", func(b *testing.B) {
 		b.ReportAllocs()
+		cpu := cpuTime()
 		for b.Loop() {
 			if _, _, err := engine.EncodePayload(message); err != nil {
 				b.Fatal(err)
 			}
 		}
+		b.ReportMetric(float64(cpuTime()-cpu)/float64(b.N), "cpu-ns/event")
 	})
 	b.Run("event", func(b *testing.B) {
 		event := engine.Event{
@@ -30,9 +32,11 @@ func BenchmarkEncode(b *testing.B) {
 		}
 		var buf []byte
 		b.ReportAllocs()
+		cpu := cpuTime()
 		for b.Loop() {
 			buf = event.AppendJSON(buf[:0])
 		}
+		b.ReportMetric(float64(cpuTime()-cpu)/float64(b.N), "cpu-ns/event")
 		b.SetBytes(int64(len(buf)))
 	})
 }

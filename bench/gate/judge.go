@@ -30,7 +30,7 @@ type limit struct {
 func (r rules) limits(name string, units map[string][]float64) []limit {
 	all := []limit{
 		{unit: unitTime, time: true, share: r.slower},
-		{unit: unitBare, time: true, share: r.slower},
+		{unit: processor(units), time: true, share: r.slower},
 	}
 	if !r.hot.MatchString(name) {
 		return all
@@ -57,11 +57,24 @@ const (
 	unitYardstick = "bare-cpu-sec/delivery"
 )
 
+// processor is the unit of what a benchmark takes of the CPU, which other
+// programs change less than the time that passes: the ratio to the yardstick if
+// there is one.
+func processor(units map[string][]float64) string {
+	for _, unit := range []string{unitBare, "cpu-sec/delivery", "cpu-sec/event"} {
+		if len(units[unit]) > 0 {
+			return unit
+		}
+	}
+	return ""
+}
+
 // finding is what can be said of one unit of one benchmark.
 type finding struct {
 	name, unit string
 	what       outcome
 	why        string
+	time       bool // not a count
 }
 
 type outcome int
@@ -112,7 +125,7 @@ func (v *verdict) compare(r rules, name string, before, after map[string][]float
 		b, h := before[l.unit], after[l.unit]
 		switch {
 		case len(h) == 0 && len(b) > 0:
-			v.findings = append(v.findings, finding{name, l.unit, worse, "it is not measured any more"})
+			v.findings = append(v.findings, finding{name: name, unit: l.unit, what: worse, why: "it is not measured any more"})
 		case len(h) == 0 || len(b) == 0:
 		case l.time:
 			times = append(times, r.slowdown(l, name, b, h, moved(r, before, after)))
@@ -122,11 +135,10 @@ func (v *verdict) compare(r rules, name string, before, after map[string][]float
 			v.judged++
 		}
 	}
-	// A steady ratio to the yardstick tells what a noisy clock cannot.
+	// A steady processor tells what a noisy clock cannot, and the other way round:
+	// on several cores waiting for each other is the processor's time, too.
 	for _, f := range times {
-		if f.what == noisy && f.unit == unitTime && slices.ContainsFunc(times, func(o finding) bool {
-			return o.unit == unitBare && o.what != noisy
-		}) {
+		if f.what == noisy && slices.ContainsFunc(times, func(o finding) bool { return o.what != noisy }) {
 			continue
 		}
 		v.findings = append(v.findings, f)
@@ -136,7 +148,7 @@ func (v *verdict) compare(r rules, name string, before, after map[string][]float
 // slowdown judges a time. moved says that the machine was another one for the
 // two sides.
 func (r rules) slowdown(l limit, name string, base, head []float64, moved string) finding {
-	f := finding{name: name, unit: l.unit}
+	f := finding{name: name, unit: l.unit, time: true}
 	b, h := r.sample(base), r.sample(head)
 	grown := center(h)/center(b) - 1
 	p := benchmath.AssumeNothing.Compare(b, h).P
@@ -252,6 +264,18 @@ func (v verdict) with(what outcome) []finding {
 		}
 	}
 	return out
+}
+
+// unsure are the benchmarks about which more runs would tell more: too noisy to
+// judge, or slower, which is to be found again.
+func (v verdict) unsure() []string {
+	var names []string
+	for _, f := range v.findings {
+		if (f.what == noisy || f.what == worse && f.time) && !slices.Contains(names, f.name) {
+			names = append(names, f.name)
+		}
+	}
+	return names
 }
 
 func (v verdict) code() int {

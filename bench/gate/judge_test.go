@@ -97,6 +97,16 @@ func TestJudge(t *testing.T) {
 			bench("SSE", "ns/op", times(steady, 1.15)...) + bench("SSE", "bare-cpu-ns/delivery", times(steady, 1.15)...), exitInconclusive},
 		{"a steady ratio says enough", bench("SSE", "ns/op", scattered...) + bench("SSE", "x-bare", times(steady, 0.01)...),
 			bench("SSE", "ns/op", scattered...) + bench("SSE", "x-bare", times(steady, 0.01)...), exitOK},
+		{"a steady processor says enough", bench("Emit", "ns/op", scattered...) + bench("Emit", "cpu-ns/event", steady...),
+			bench("Emit", "ns/op", scattered...) + bench("Emit", "cpu-ns/event", times(steady, 1.02)...), exitOK},
+		{"a steady clock says enough", bench("Ring", "ns/op", steady...) + bench("Ring", "cpu-ns/delivery", scattered...),
+			bench("Ring", "ns/op", steady...) + bench("Ring", "cpu-ns/delivery", scattered...), exitOK},
+		{"slower by the processor alone", bench("Emit", "ns/op", scattered...) + bench("Emit", "cpu-ns/event", steady...),
+			bench("Emit", "ns/op", scattered...) + bench("Emit", "cpu-ns/event", times(steady, 1.2)...), exitWorse},
+		{"slower by the clock alone", bench("Emit", "ns/op", steady...) + bench("Emit", "cpu-ns/event", steady...),
+			bench("Emit", "ns/op", times(steady, 1.2)...) + bench("Emit", "cpu-ns/event", steady...), exitWorse},
+		{"both noisy", bench("Emit", "ns/op", scattered...) + bench("Emit", "cpu-ns/event", scattered...),
+			bench("Emit", "ns/op", scattered...) + bench("Emit", "cpu-ns/event", scattered...), exitInconclusive},
 		{"one more allocation", bench("Ring/logs=1", "allocs/round", 6, 6, 6, 6.02, 6, 6), bench("Ring/logs=1", "allocs/round", 7, 7, 7, 7, 7, 7.02), exitWorse},
 		{"one more allocation, rounded", bench("Flush", "allocs/op", 6, 6, 6, 6, 6, 6), bench("Flush", "allocs/op", 7, 7, 7, 7, 7, 7), exitWorse},
 		{"a timer's allocation now and then", bench("Ring", "allocs/round", 6, 6, 6, 6.02, 6, 6), bench("Ring", "allocs/round", 6.1, 6.1, 6.1, 6.1, 6.2, 6.1), exitOK},
@@ -111,6 +121,20 @@ func TestJudge(t *testing.T) {
 		if v := verdictOf(t, c.base, c.head); v.code() != c.code {
 			t.Errorf("%s: %d, want %d: %+v", c.what, v.code(), c.code, v.findings)
 		}
+	}
+}
+
+// What runs again: what was too noisy, and what was slower, so that a chance is
+// not taken for a change. Counts are what they are.
+func TestUnsure(t *testing.T) {
+	v := verdictOf(t,
+		bench("Emit/memory", "ns/op", 100, 140, 90, 135, 105, 128)+bench("Poll", "ns/op", 100, 101, 100, 99)+
+			bench("Tail/a=1/b", "ns/op", 100, 101, 100, 99)+bench("Ring", "allocs/round", 5, 5, 5, 5),
+		bench("Emit/memory", "ns/op", 100, 140, 90, 135, 105, 128)+bench("Poll", "ns/op", 100, 101, 100, 99)+
+			bench("Tail/a=1/b", "ns/op", 200, 201, 200, 199)+bench("Ring", "allocs/round", 7, 7, 7, 7))
+	got := strings.Join(patterns(v.unsure()), " ")
+	if want := "^BenchmarkEmit$/^memory$ ^BenchmarkTail$/^a=1$/^b$"; got != want {
+		t.Errorf("%s run again, want %s", got, want)
 	}
 }
 

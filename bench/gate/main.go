@@ -40,6 +40,7 @@ type settings struct {
 	bench     string
 	benchtime string
 	count     int
+	most      int
 	keep      string
 	tools     string
 	rules     rules
@@ -102,6 +103,7 @@ func parse(args []string, stderr io.Writer) (s settings, rest []string, err erro
 	fs.StringVar(&s.bench, "bench", ".", "which benchmarks, as go test takes it")
 	fs.StringVar(&s.benchtime, "benchtime", "200ms", "how long each runs, as go test takes it")
 	fs.IntVar(&s.count, "count", 6, "how often each runs, on either side")
+	fs.IntVar(&s.most, "most", 0, "how often what is slower or too noisy to judge runs at most, on either side (default three times count)")
 	fs.StringVar(&s.keep, "keep", "", "a folder for the raw output: base.txt and head.txt")
 	fs.StringVar(&s.tools, "tools", "", "the folder whose go.mod pins benchstat (default: bench/gate in the repository)")
 	fs.Float64Var(&s.rules.slower, "slower", 0.10, "by how much time or CPU per operation may grow")
@@ -112,6 +114,9 @@ func parse(args []string, stderr io.Writer) (s settings, rest []string, err erro
 	}
 	if s.count < 4 {
 		return s, nil, fmt.Errorf("-count %d: with fewer than 4 runs nothing can be told from chance", s.count)
+	}
+	if s.most == 0 {
+		s.most = 3 * s.count
 	}
 	if s.rules.hot, err = regexp.Compile(*hot); err != nil {
 		return s, nil, fmt.Errorf("-hot: %w", err)

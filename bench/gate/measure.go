@@ -32,29 +32,22 @@ func measure(ctx context.Context, s settings, stderr io.Writer) (base, head reco
 	if err != nil {
 		return base, head, err
 	}
-	for round := range s.count {
-		start := time.Now()
-		for _, name := range names {
-			sides := []struct {
-				program
-				to *recording
-			}{{b.base, &base}, {b.head, &head}}
-			if round%2 == 1 { // whoever comes first pays for a cold machine
-				sides[0], sides[1] = sides[1], sides[0]
+	for round := range s.most {
+		if round >= s.count { // once more, with what is still open
+			v, err := judge(s.rules, base, head)
+			if err != nil {
+				return base, head, err
 			}
-			for _, side := range sides {
-				out, err := side.run(ctx, name, s.benchtime)
-				side.to.text.Write(out)
-				if err == nil {
-					continue
-				}
-				if ctx.Err() != nil || side.name == "head" {
-					return base, head, err
-				}
-				_, _ = fmt.Fprintf(stderr, "the base's own fault, its figures are missing: %v\n", err)
+			if names = patterns(v.unsure()); len(names) == 0 {
+				break
 			}
 		}
-		_, _ = fmt.Fprintf(stderr, "round %d of %d took %v\n", round+1, s.count, time.Since(start).Round(time.Second))
+		start := time.Now()
+		if err := b.round(ctx, s, names, round, &base, &head, stderr); err != nil {
+			return base, head, err
+		}
+		_, _ = fmt.Fprintf(stderr, "round %d of %d, of %d benchmarks, took %v\n",
+			round+1, max(s.count, round+1), len(names), time.Since(start).Round(time.Second))
 	}
 	if s.keep == "" {
 		return base, head, nil
@@ -63,6 +56,50 @@ func measure(ctx context.Context, s settings, stderr io.Writer) (base, head reco
 		return base, head, err
 	}
 	return base, head, errors.Join(base.save(filepath.Join(s.keep, "base.txt")), head.save(filepath.Join(s.keep, "head.txt")))
+}
+
+// round runs benchmarks once on either side, one after the other.
+func (b builds) round(ctx context.Context, s settings, names []string, round int, base, head *recording, stderr io.Writer) error {
+	for _, name := range names {
+		sides := []struct {
+			program
+			to *recording
+		}{{b.base, base}, {b.head, head}}
+		if round%2 == 1 { // whoever comes first pays for a cold machine
+			sides[0], sides[1] = sides[1], sides[0]
+		}
+		for _, side := range sides {
+			out, err := side.run(ctx, name, s.benchtime)
+			side.to.text.Write(out)
+			if err == nil {
+				continue
+			}
+			if ctx.Err() != nil || side.name == "head" {
+				return err
+			}
+			_, _ = fmt.Fprintf(stderr, "the base's own fault, its figures are missing: %v\n", err)
+		}
+	}
+	return nil
+}
+
+// procsSuffix is what go test appends to a name: GOMAXPROCS.
+var procsSuffix = regexp.MustCompile(`-\d+$`)
+
+// patterns are those of benchmarks as they are called in the output.
+func patterns(names []string) []string {
+	var out []string
+	for _, name := range names {
+		parts := strings.Split(procsSuffix.ReplaceAllString(name, ""), "/")
+		for i, part := range parts {
+			if i == 0 {
+				part = "Benchmark" + part
+			}
+			parts[i] = "^" + regexp.QuoteMeta(part) + "$"
+		}
+		out = append(out, strings.Join(parts, "/"))
+	}
+	return out
 }
 
 // list returns patterns, one for each benchmark that matches.
