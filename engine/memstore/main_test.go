@@ -1,6 +1,7 @@
 package memstore
 
 import (
+	"flag"
 	"fmt"
 	"strings"
 	"sync/atomic"
@@ -11,7 +12,20 @@ import (
 	"github.com/taskbridge/taskbridge-fiber/engine"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// suiteAtOnce tests of the store suite run: they wait for leases and due times.
+const suiteAtOnce = "8"
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	chosen := false
+	flag.Visit(func(f *flag.Flag) { chosen = chosen || f.Name == "test.parallel" })
+	if !chosen {
+		if err := flag.Set("test.parallel", suiteAtOnce); err != nil {
+			panic(err)
+		}
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // bench is a store and short words for what tests do with it.
 type bench struct {
