@@ -267,11 +267,11 @@ func (v verdict) with(what outcome) []finding {
 }
 
 // unsure are the benchmarks about which more runs would tell more: too noisy to
-// judge, or slower, which is to be found again.
-func (v verdict) unsure() []string {
+// judge, and if again is set those that are slower, which is to be found again.
+func (v verdict) unsure(again bool) []string {
 	var names []string
 	for _, f := range v.findings {
-		if (f.what == noisy || f.what == worse && f.time) && !slices.Contains(names, f.name) {
+		if (f.what == noisy || f.what == worse && f.time && again) && !slices.Contains(names, f.name) {
 			names = append(names, f.name)
 		}
 	}

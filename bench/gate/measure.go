@@ -38,7 +38,7 @@ func measure(ctx context.Context, s settings, stderr io.Writer) (base, head reco
 			if err != nil {
 				return base, head, err
 			}
-			if names = patterns(v.unsure()); len(names) == 0 {
+			if names = patterns(v.unsure(round < 2*s.count)); len(names) == 0 {
 				break
 			}
 		}
