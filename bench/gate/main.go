@@ -118,6 +118,7 @@ func parse(args []string, stderr io.Writer) (s settings, rest []string, err erro
 	if s.most == 0 {
 		s.most = 3 * s.count
 	}
+	s.most = max(s.most, s.count)
 	if s.rules.hot, err = regexp.Compile(*hot); err != nil {
 		return s, nil, fmt.Errorf("-hot: %w", err)
 	}
