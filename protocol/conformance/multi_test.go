@@ -25,7 +25,7 @@ func TestSocketFollowsManyTasks(t *testing.T) {
 	c := connect(t)
 	var ids []string
 	for i := range 20 {
-		ids = append(ids, c.Start("tokens", fmt.Sprintf(`{"count":%d,"intervalMs":4,"size":7,"startDelayMs":200}`, 5+i)))
+		ids = append(ids, c.Start("tokens", fmt.Sprintf(`{"count":%d,"intervalMs":4,"size":7,"startDelayMs":2000}`, 5+i)))
 	}
 	s := c.Dial(nil)
 	for _, id := range ids {
