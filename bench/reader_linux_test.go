@@ -147,6 +147,9 @@ func (r *readers) head(fd int) error {
 	var got []byte
 	for {
 		n, err := unix.Read(fd, r.buf)
+		if err == unix.EINTR { // a signal of Go's scheduler; a socket with a time limit is not restarted
+			continue
+		}
 		if err != nil || n == 0 {
 			return fmt.Errorf("read the head: %w", errors.Join(err, io.ErrUnexpectedEOF))
 		}
