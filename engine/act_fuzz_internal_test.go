@@ -3,6 +3,7 @@ package engine
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"reflect"
 	"strings"
 	"testing"
@@ -59,8 +60,8 @@ func FuzzCheckAction(f *testing.F) {
 
 func wantFields(t *testing.T, err error) {
 	t.Helper()
-	e, ok := err.(*Error)
-	if !ok || e.Code != CodeRequestValidation || len(e.Fields) == 0 {
+	var e *Error
+	if !errors.As(err, &e) || e.Code != CodeRequestValidation || len(e.Fields) == 0 {
 		t.Fatalf("refused with %v", err)
 	}
 	for _, field := range e.Fields {

@@ -31,7 +31,7 @@ func withUnsureCreate(t *testing.T, stored bool, test func(t *testing.T, w *unsu
 		u.store.set(func() {
 			u.store.onCreate = func(task engine.Task) error {
 				if !stored {
-					_ = u.store.Store.Erase(ctx, task.ID)
+					_ = u.store.Erase(ctx, task.ID)
 				}
 				u.store.set(func() { u.store.onLookup = func() error { return unavailable } })
 				return unavailable

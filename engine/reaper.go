@@ -111,7 +111,7 @@ func (m *Emitter) seize(ctx context.Context, id string, do func(ctx context.Cont
 func (m *Emitter) restart(ctx context.Context, task Task, takeovers int) (why error) {
 	switch {
 	case m.drained.Err() != nil:
-		return nil // no word of one that leaves counts
+		return nil //nolint:nilerr // no word of one that leaves counts
 	case m.restarter == nil:
 		return errNoRestarter
 	}

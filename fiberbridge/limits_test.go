@@ -76,7 +76,7 @@ func TestSubscribersPerTask(t *testing.T) {
 		later.expect(t, "SUBSCRIPTION_CONFIRMED", other)
 		later.subscribe(t, task)
 		if m := later.expect(t, "SUBSCRIPTION_REJECTED", task); m.Code != "TOO_MANY_STREAMS" {
-			t.Errorf("%s", m.raw)
+			t.Errorf("%s", m)
 		}
 		if c := h.get(t, ssePath(task), bearer("bob")); c.status != 404 {
 			t.Errorf("bob: %d", c.status)
@@ -153,7 +153,7 @@ func TestWSBurstBeyondTheRate(t *testing.T) {
 			case m.Type == "SUBSCRIPTION_REJECTED" && m.Code == "RATE_LIMITED" && m.TaskID == task:
 				refused++
 			default:
-				t.Fatalf("%s", m.raw)
+				t.Fatalf("%s", m)
 			}
 		}
 		if confirmed < 64 || refused == 0 {
