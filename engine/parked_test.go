@@ -43,11 +43,11 @@ func TestCancelWhileParkingOutlivesItsNode(t *testing.T) {
 	newFleet(t, 3, func(f *fleet) {
 		task := f.nodes[0].create(t, "ask")
 		synctest.Wait()
-		asked := false
+		var asked atomic.Bool
 		for i, n := range f.nodes[1:] {
 			n.way.mu.Lock()
 			n.way.releasing = func() {
-				asked = true
+				asked.Store(true)
 				if _, err := f.nodes[2-i].Cancel(context.Background(), alice, task.ID, "enough"); err != nil {
 					t.Error(err)
 				}
@@ -57,7 +57,7 @@ func TestCancelWhileParkingOutlivesItsNode(t *testing.T) {
 		}
 		f.die(f.nodes[0])
 		time.Sleep(2*leaseTTL + leaseTTL/3)
-		if !asked {
+		if !asked.Load() {
 			t.Error("nothing was parked")
 		}
 		f.wantLog(task, "STARTED", "PROGRESS", "SUSPENDED", "CANCELLED")
