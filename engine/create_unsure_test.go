@@ -43,7 +43,8 @@ func withUnsureCreate(t *testing.T, stored bool, test func(t *testing.T, w *unsu
 	})
 }
 
-// back lets the store answer again.
+// back lets the store answer again, and waits, in synctest's time, until it was
+// asked.
 func (u *unsureWorld) back() {
 	u.store.set(func() { u.store.onCreate, u.store.onLookup = nil, nil })
 	time.Sleep(5 * time.Second)

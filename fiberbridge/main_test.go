@@ -1,25 +1,19 @@
 package fiberbridge_test
 
 import (
-	"flag"
 	"testing"
 
 	"go.uber.org/goleak"
+
+	"github.com/taskbridge/taskbridge-fiber/internal/sidebyside"
 )
 
 // waitingTests run at once: what is parallel here spends its time waiting for
 // deadlines, not on a processor.
-const waitingTests = "8"
+const waitingTests = 8
 
 func TestMain(m *testing.M) {
-	flag.Parse()
-	chosen := false
-	flag.Visit(func(f *flag.Flag) { chosen = chosen || f.Name == "test.parallel" })
-	if !chosen {
-		if err := flag.Set("test.parallel", waitingTests); err != nil {
-			panic(err)
-		}
-	}
+	sidebyside.Tests(waitingTests)
 	goleak.VerifyTestMain(m,
 		// What Fiber and fasthttp start once and never end: the logger's clock,
 		// the compressors, the Date header's clock.

@@ -7,7 +7,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"flag"
 	"fmt"
 	"os"
 	"os/exec"
@@ -20,6 +19,7 @@ import (
 	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
 
+	"github.com/taskbridge/taskbridge-fiber/internal/sidebyside"
 	"github.com/taskbridge/taskbridge-fiber/loadtest/internal/faulty"
 	"github.com/taskbridge/taskbridge-fiber/loadtest/internal/proc"
 	"github.com/taskbridge/taskbridge-fiber/loadtest/internal/report"
@@ -33,7 +33,7 @@ const (
 	mainEnv = "TASKBRIDGE_LOADTEST_MAIN"
 	// scenariosAtOnce run: they wait for most of their time, and what they measure
 	// is looked at, but not how good it is.
-	scenariosAtOnce = "4"
+	scenariosAtOnce = 4
 	// fewFiles is more descriptors than any test needs, and fewer than one wants.
 	fewFiles = 100_000
 )
@@ -45,14 +45,7 @@ func TestMain(m *testing.M) {
 	case os.Getenv(mainEnv) != "":
 		main()
 	}
-	flag.Parse()
-	chosen := false
-	flag.Visit(func(f *flag.Flag) { chosen = chosen || f.Name == "test.parallel" })
-	if !chosen {
-		if err := flag.Set("test.parallel", scenariosAtOnce); err != nil {
-			panic(err)
-		}
-	}
+	sidebyside.Tests(scenariosAtOnce)
 	os.Exit(testMain(m))
 }
 

@@ -3,7 +3,6 @@ package rueidisstore
 import (
 	"context"
 	"errors"
-	goflag "flag"
 	"fmt"
 	"log/slog"
 	"os"
@@ -18,6 +17,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/taskbridge/taskbridge-fiber/engine"
+	"github.com/taskbridge/taskbridge-fiber/internal/sidebyside"
 	"github.com/taskbridge/taskbridge-fiber/rueidisstore/redistest"
 )
 
@@ -25,8 +25,9 @@ import (
 var redisAddr string
 
 func TestMain(m *testing.M) {
-	goflag.Parse()
-	waitSideBySide()
+	// Servers start, leases run out and failovers take their time whoever else
+	// waits.
+	sidebyside.Tests(min(4*runtime.GOMAXPROCS(0), 16))
 	before := &beforeTests{}
 	redisAddr = redistest.Server(before).Addr()
 	code := m.Run()
@@ -38,18 +39,6 @@ func TestMain(m *testing.M) {
 		}
 	}
 	os.Exit(code)
-}
-
-// waitSideBySide lets more tests run at once than there are processors, unless
-// -parallel says how many: servers start, leases run out and failovers take their
-// time whoever else waits.
-func waitSideBySide() {
-	const each, most = 4, 16
-	given := false
-	goflag.Visit(func(f *goflag.Flag) { given = given || f.Name == "test.parallel" })
-	if !given {
-		_ = goflag.Set("test.parallel", strconv.Itoa(min(each*runtime.GOMAXPROCS(0), most)))
-	}
 }
 
 // leaks waits until every goroutine has ended, or tells which have not.

@@ -1,7 +1,6 @@
 package memstore
 
 import (
-	"flag"
 	"fmt"
 	"strings"
 	"sync/atomic"
@@ -10,20 +9,14 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/taskbridge/taskbridge-fiber/engine"
+	"github.com/taskbridge/taskbridge-fiber/internal/sidebyside"
 )
 
 // suiteAtOnce tests of the store suite run: they wait for leases and due times.
-const suiteAtOnce = "8"
+const suiteAtOnce = 8
 
 func TestMain(m *testing.M) {
-	flag.Parse()
-	chosen := false
-	flag.Visit(func(f *flag.Flag) { chosen = chosen || f.Name == "test.parallel" })
-	if !chosen {
-		if err := flag.Set("test.parallel", suiteAtOnce); err != nil {
-			panic(err)
-		}
-	}
+	sidebyside.Tests(suiteAtOnce)
 	goleak.VerifyTestMain(m)
 }
 

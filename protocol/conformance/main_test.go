@@ -1,7 +1,6 @@
 package conformance_test
 
 import (
-	"flag"
 	"fmt"
 	"os"
 	"strings"
@@ -11,6 +10,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/taskbridge/taskbridge-fiber/internal/sidebyside"
 	"github.com/taskbridge/taskbridge-fiber/protocol/conformance/client"
 	"github.com/taskbridge/taskbridge-fiber/protocol/conformance/host"
 )
@@ -38,15 +38,7 @@ func run(m *testing.M, dir string) int {
 		return 1
 	}
 	// What is parallel here waits for most of its time.
-	flag.Parse()
-	chosen := false
-	flag.Visit(func(f *flag.Flag) { chosen = chosen || f.Name == "test.parallel" })
-	if !chosen {
-		if err := flag.Set("test.parallel", "6"); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			return 1
-		}
-	}
+	sidebyside.Tests(6)
 	code := m.Run()
 	if shared.Host != nil {
 		if err := shared.Close(); err != nil {
