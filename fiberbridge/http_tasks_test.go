@@ -198,6 +198,7 @@ func TestSnapshot(t *testing.T) {
 		CancellationRequested                                           bool
 		LastEventID                                                     *string
 		Suspensions                                                     []json.RawMessage
+		Waiting                                                         bool
 	}
 	r.decode(t, &s)
 	if r.status != 200 || r.header.Get("Cache-Control") != "no-store" || r.header.Get("Content-Type") != "application/json" {
@@ -220,9 +221,13 @@ func TestSnapshot(t *testing.T) {
 	if fmt.Sprint(inEvent) != fmt.Sprint(inSnapshot) || !strings.Contains(fmt.Sprint(inSnapshot), "Z ") {
 		t.Errorf("%s\n%s", suspended.Events[1].Payload, s.Suspensions[0])
 	}
+	if !strings.Contains(r.body, `"waiting":true`) || strings.Contains(r.body, `"terminal"`) {
+		t.Errorf("while it waits: %s", r.body)
+	}
 	h.do(t, "POST", "/tasks/"+id+"/cancel", "")
 	h.until(t, id, "CANCELLED")
-	if r = h.do(t, "GET", "/tasks/"+id, ""); !strings.Contains(r.body, `"suspensions":[]`) || !strings.Contains(r.body, `"cancellationRequested":true`) {
+	if r = h.do(t, "GET", "/tasks/"+id, ""); !strings.Contains(r.body, `"suspensions":[]`) || !strings.Contains(r.body, `"cancellationRequested":true`) ||
+		strings.Contains(r.body, `"waiting"`) || !strings.Contains(r.body, `"terminal":{"type":"TASK_CANCELLED","taskId":"`+id+`"`) {
 		t.Error(r)
 	}
 	if r = h.do(t, "HEAD", "/tasks/"+id, ""); r.status != 200 || r.body != "" {

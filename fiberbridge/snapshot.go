@@ -1,6 +1,7 @@
 package fiberbridge
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"time"
@@ -21,6 +22,10 @@ type snapshot struct {
 	CancellationRequested bool              `json:"cancellationRequested"`
 	LastEventID           *string           `json:"lastEventId"`
 	Suspensions           []json.RawMessage `json:"suspensions"`
+	// Waiting is true while a suspension is open, Terminal the event that ended
+	// the task.
+	Waiting  bool          `json:"waiting,omitempty"`
+	Terminal *engine.Event `json:"terminal,omitempty"`
 }
 
 // Snapshot is the handler of Routes.Snapshot.
@@ -45,6 +50,8 @@ func (b *Bridge) snapshot(ctx context.Context, c *fiber.Ctx, auth engine.AuthCon
 		UpdatedAt:             t.UpdatedAt.UTC().Format(time.RFC3339Nano),
 		CancellationRequested: t.CancelRequested,
 		Suspensions:           []json.RawMessage{},
+		Waiting:               len(t.Suspensions) > 0,
+		Terminal:              t.Terminal,
 	}
 	if !s.LastEventID.IsZero() {
 		last := s.LastEventID.String()
@@ -57,7 +64,23 @@ func (b *Bridge) snapshot(ctx context.Context, c *fiber.Ctx, auth engine.AuthCon
 		}
 		body.Suspensions = append(body.Suspensions, payload)
 	}
-	return sendJSON(c, fiber.StatusOK, body)
+	text, err := encodeVerbatim(body)
+	if err != nil {
+		return err
+	}
+	return sendBody(c, fiber.StatusOK, text)
+}
+
+// encodeVerbatim is json.Marshal without escapes for HTML, so that an event is
+// the same bytes in a snapshot and in a stream.
+func encodeVerbatim(v any) ([]byte, error) {
+	var buf bytes.Buffer
+	enc := json.NewEncoder(&buf)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(v); err != nil {
+		return nil, err
+	}
+	return bytes.TrimSuffix(buf.Bytes(), []byte("\n")), nil
 }
 
 // suspensionPayload is the payload of the TASK_SUSPENDED event that opened s.
@@ -67,5 +90,5 @@ func suspensionPayload(s engine.Suspended) (json.RawMessage, error) {
 		utc := s.ExpiresAt.UTC()
 		s.ExpiresAt = &utc
 	}
-	return json.Marshal(s)
+	return encodeVerbatim(s)
 }

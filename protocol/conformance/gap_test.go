@@ -191,9 +191,11 @@ func TestExpiredLogs(t *testing.T) {
 			}
 		}
 	}
-	if s := c.Snapshot(id); s.Status != "COMPLETED" {
-		t.Errorf("%+v", s)
+	s := c.Snapshot(id)
+	if s.Status != "COMPLETED" || s.Terminal == nil {
+		t.Fatalf("%+v", s)
 	}
+	client.CheckEqual(t, []client.Event{*s.Terminal}, []client.Event{terminal})
 }
 
 // What is open does not expire under anyone.

@@ -20,6 +20,10 @@ func TestSnapshotOfAFinishedTask(t *testing.T) {
 	if s.LastEventID == nil || *s.LastEventID != log[len(log)-1].EventID {
 		t.Errorf("lastEventId %v, the log ends with %s", s.LastEventID, log[len(log)-1].EventID)
 	}
+	if s.Waiting || s.Terminal == nil {
+		t.Fatalf("waiting %v, terminal %v", s.Waiting, s.Terminal)
+	}
+	client.CheckEqual(t, []client.Event{*s.Terminal}, log[len(log)-1:])
 	if s.CreatedAt.Before(before) || s.UpdatedAt.Before(s.CreatedAt) || s.UpdatedAt.After(time.Now().Add(time.Minute)) {
 		t.Errorf("created %v, updated %v", s.CreatedAt, s.UpdatedAt)
 	}
@@ -59,6 +63,9 @@ func TestSnapshotShowsOpenSuspensions(t *testing.T) {
 	if len(s.Suspensions) != 1 {
 		t.Fatalf("%d open suspensions", len(s.Suspensions))
 	}
+	if !s.Waiting || s.Status != "RUNNING" || s.Terminal != nil {
+		t.Errorf("while it waits: waiting %v, status %s, terminal %v", s.Waiting, s.Status, s.Terminal)
+	}
 	var inEvent, inSnapshot any
 	for from, into := range map[*any][]byte{&inEvent: h.Events[1].Payload, &inSnapshot: s.Suspensions[0]} {
 		if err := json.Unmarshal(into, from); err != nil {
@@ -73,9 +80,22 @@ func TestSnapshotShowsOpenSuspensions(t *testing.T) {
 	if last := log[len(log)-1]; last.Type != "TASK_CANCELLED" {
 		t.Errorf("the end is %s", last.Type)
 	}
-	if s := c.Snapshot(id); len(s.Suspensions) != 0 || s.Status != "CANCELLED" || !s.CancellationRequested {
-		t.Errorf("after the end: %+v", s)
+	s = c.Snapshot(id)
+	if len(s.Suspensions) != 0 || s.Waiting || s.Status != "CANCELLED" || !s.CancellationRequested || s.Terminal == nil {
+		t.Fatalf("after the end: %+v", s)
 	}
+	client.CheckEqual(t, []client.Event{*s.Terminal}, log[len(log)-1:])
+}
+
+// A client that only asks now and then learns why a task failed.
+func TestSnapshotOfAFailedTask(t *testing.T) {
+	c := connect(t)
+	id, log := c.Finished("fail", `{"code":"NO_PAPER","message":"<out> of paper","retryable":true}`)
+	s := c.Snapshot(id)
+	if s.Status != "FAILED" || s.Terminal == nil {
+		t.Fatalf("%+v", s)
+	}
+	client.CheckEqual(t, []client.Event{*s.Terminal}, log[len(log)-1:])
 }
 
 func TestSuspensionExpires(t *testing.T) {

@@ -213,6 +213,8 @@ type Snapshot struct {
 	CancellationRequested                     bool
 	LastEventID                               *string
 	Suspensions                               []json.RawMessage
+	Waiting                                   bool
+	Terminal                                  *Event
 }
 
 // Snapshot reads a task.
