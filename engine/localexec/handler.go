@@ -1,10 +1,12 @@
 package localexec
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"reflect"
 	"time"
 
@@ -58,6 +60,11 @@ type call func(ctx context.Context, run *engine.Run) (any, error)
 // field's name. If In, or *In, has a method Validate() error, it is asked too,
 // and its text goes to the client.
 //
+// Numbers keep every digit: where In has an any (map[string]any, []any), a
+// number becomes a json.Number and not a float64, which would round integers
+// above 2^53. A json.Number encodes as the same digits again, in a result as
+// well as in a payload. Fields of a numeric type are decoded to that type.
+//
 // ctx is run.Context(), with the handler's Timeout if it has one: it ends when
 // cancellation is requested (context.Cause is then an *engine.CancelRequested),
 // when the time is over (ErrTimeout), when the executor stops (ErrShutdown), or
@@ -101,8 +108,13 @@ func decode[In any](input json.RawMessage) (in In, err error) {
 	if len(input) == 0 {
 		input = json.RawMessage(`{}`)
 	}
-	if err := json.Unmarshal(input, &in); err != nil {
+	dec := json.NewDecoder(bytes.NewReader(input))
+	dec.UseNumber() // a float64 would round large ids
+	if err := dec.Decode(&in); err != nil {
 		return in, badInput(err)
+	}
+	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
+		return in, badInput(errors.New("text after the input"))
 	}
 	v, ok := any(&in).(validator)
 	if !ok {
