@@ -7,12 +7,12 @@ BIN      := $(CURDIR)/.cache/bin
 LINT     := $(BIN)/golangci-lint
 # Pinned, so that a new version's opinions arrive on purpose.
 LINT_VERSION := v2.15.0
-MODULES  := . adapters/jsonschema fiberbridge/middlewaretest protocol/conformance examples/jwt examples/e2e bench/gate
+MODULES  := . adapters/jsonschema fiberbridge/middlewaretest protocol/conformance protocol/generators examples/jwt examples/e2e bench/gate
 FUZZTIME ?= 20s
 ADDR     ?= 127.0.0.1:8080
 
 .DEFAULT_GOAL := help
-.PHONY: help run test unit conformance e2e race bench bench-once bench-curve bench-redis loadtest lint fuzz tidy deps
+.PHONY: help run test unit conformance generators e2e race bench bench-once bench-curve bench-redis loadtest lint fuzz tidy deps
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -20,7 +20,7 @@ help: ## List the targets.
 run: ## Start the demo host on the embedded store; prints a URL whose page works.
 	$(GO) run ./examples/quickstart -addr $(ADDR)
 
-test: deps unit conformance e2e ## Everything: the library, its contract through real sockets, browser and proxy.
+test: deps unit conformance generators e2e ## Everything: the library, its contract through real sockets, browser and proxy.
 
 unit: ## The library's own tests, its tests behind Fiber's middleware, and the examples'.
 	$(GO) test -shuffle=on -timeout 20m ./...
@@ -31,6 +31,9 @@ unit: ## The library's own tests, its tests behind Fiber's middleware, and the e
 
 conformance: ## The wire contract, black box, against the demo host.
 	cd protocol/conformance && $(GO) test -count=1 -timeout 20m ./...
+
+generators: deps ## Clients generated from the OpenAPI document: compiled, and run against a host.
+	cd protocol/generators && $(GO) test -count=1 ./...
 
 e2e: deps ## The page in real Chromium; SSE and WebSocket through a real nginx.
 	cd examples/e2e && $(GO) test -count=1 -timeout 20m ./...

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io/fs"
 	"path"
+	"slices"
 	"strings"
 	"testing"
 
@@ -37,6 +38,80 @@ func TestOpenAPIStandsAlone(t *testing.T) {
 		if !strings.HasPrefix(ref, "#/components/") {
 			t.Errorf("the document refers to %s", ref)
 		}
+	}
+}
+
+// Every operation names the credentials that it takes; liveness and readiness
+// take none.
+func TestOpenAPINamesCredentials(t *testing.T) {
+	type security []map[string][]string
+	var doc struct {
+		Security   security
+		Paths      map[string]map[string]json.RawMessage
+		Components struct{ SecuritySchemes map[string]json.RawMessage }
+	}
+	if err := json.Unmarshal(protocol.OpenAPI(), &doc); err != nil {
+		t.Fatal(err)
+	}
+	if len(doc.Security) == 0 {
+		t.Error("the document asks for no credentials")
+	}
+	for _, alternative := range doc.Security {
+		for name := range alternative {
+			if doc.Components.SecuritySchemes[name] == nil {
+				t.Errorf("there is no security scheme %q", name)
+			}
+		}
+	}
+	for path, methods := range doc.Paths {
+		for method, text := range methods {
+			if method == "parameters" {
+				continue
+			}
+			var operation struct{ Security *security }
+			if err := json.Unmarshal(text, &operation); err != nil {
+				t.Fatal(err)
+			}
+			open := path == "/health" || path == "/ready"
+			if open != (operation.Security != nil && len(*operation.Security) == 0) {
+				t.Errorf("%s %s: security %v", method, path, operation.Security)
+			}
+		}
+	}
+}
+
+// Generators do not read if and then: they take the payload's type from the
+// union, which therefore names every shape.
+func TestEventPayloadUnionIsWhole(t *testing.T) {
+	text, err := protocol.Schema("event")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var event struct {
+		Properties struct {
+			Type    struct{ Enum []string }
+			Payload struct {
+				AnyOf []map[string]string
+			}
+		}
+		AllOf []struct {
+			Then struct {
+				Properties struct{ Payload map[string]string }
+			}
+		}
+	}
+	if err := json.Unmarshal(text, &event); err != nil {
+		t.Fatal(err)
+	}
+	var union, shapes []string
+	for _, ref := range event.Properties.Payload.AnyOf {
+		union = append(union, ref["$ref"])
+	}
+	for _, branch := range event.AllOf {
+		shapes = append(shapes, branch.Then.Properties.Payload["$ref"])
+	}
+	if len(shapes) != len(event.Properties.Type.Enum) || !slices.Equal(union, shapes) {
+		t.Errorf("types %q, shapes %q, union %q", event.Properties.Type.Enum, shapes, union)
 	}
 }
 
