@@ -123,6 +123,12 @@ prints = string.sub(prints, 3) .. ARGV[3]
 if newstatus then
   over = terminal(newstatus)
 end
+if newstatus and ARGV[12] ~= '' then
+  -- Redis that is full refuses a script's first write if it takes memory, and
+  -- lets the rest of a script pass that has written already. A task may always
+  -- end: that is what gives memory back.
+  redis.call('HDEL', task, '')
+end
 local function remember()
   redis.call('SET', state, struct.pack(layout, ms, last, size, floor, floorord, fence, over) .. prints, 'KEEPTTL')
 end

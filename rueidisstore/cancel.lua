@@ -4,6 +4,8 @@ local r = redis.call('HMGET', KEYS[1], 'id', 'status', 'cancel', 'updated', 'aga
 if r[1] ~= ARGV[1] then
   return 0
 end
+-- A full Redis refuses these writes, unless the script has written before; see append.lua.
+redis.call('HDEL', KEYS[1], '')
 local over = r[2] == 'COMPLETED' or r[2] == 'FAILED' or r[2] == 'CANCELLED'
 if not over and not r[3] then
   local updated = r[4]

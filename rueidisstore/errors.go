@@ -23,6 +23,10 @@ var passing = []string{
 	"max number of clients reached", "ERR max number of clients reached", "NOQUORUM", "NOGOODSLAVE", "INPROG",
 }
 
+// full is the answer to what takes memory when maxmemory is reached. Reads are
+// answered all the same, and so are the writes that the scripts exempt.
+var full = []string{"OOM"}
+
 // refusals are the beginnings of Redis's answers to a user who may not. New makes
 // sure that ours may: later, an operator has changed what users may do, or a
 // password, and may change it back. No task has to die of that.
@@ -60,7 +64,11 @@ func asAnswer(err error) string {
 }
 
 func unavailable(cause error) error {
-	e := engine.NewError(engine.CodeStoreUnavailable, "the store is unavailable")
+	message := "the store is unavailable"
+	if begins(asAnswer(cause), full) {
+		message = "the store is full"
+	}
+	e := engine.NewError(engine.CodeStoreUnavailable, message)
 	e.RetryAfter = retryAfter
 	return e.WithCause(cause)
 }

@@ -18,6 +18,8 @@ local l = redis.call('HMGET', KEYS[1], 'holder', 'fence', 'until', 'taken')
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
 local fence = tonumber(l[2] or 0)
+-- A full Redis refuses these writes, unless the script has written before; see append.lua.
+redis.call('HDEL', KEYS[1], '')
 if l[1] ~= ARGV[2] then
   if l[1] and l[1] ~= '' then
     if tonumber(l[3]) > now then

@@ -18,6 +18,8 @@ end
 if till - grace > now then
   return till - grace - now
 end
+-- A full Redis refuses these writes, unless the script has written before; see append.lua.
+redis.call('HDEL', KEYS[1], '')
 local seen = tonumber(l[5])
 if l[4] ~= l[2] or seen > now then -- not seen yet, or renewed since
   redis.call('HSET', KEYS[1], 'seen', l[2], 'seenat', string.format('%.0f', now))

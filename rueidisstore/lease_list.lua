@@ -3,6 +3,11 @@
 -- sooner, or '', then task ids.
 local t = redis.call('TIME')
 local at = string.format('%.0f', t[1] * 1000 + math.floor(t[2] / 1000) + ARGV[1])
+if ARGV[3] ~= 'NX' then
+  -- A full Redis refuses these writes, unless the script has written before; see
+  -- append.lua. New tasks are to be refused: NX is for them.
+  redis.call('ZREM', KEYS[1], '')
+end
 for i = 4, #ARGV do
   if ARGV[3] ~= '' then
     redis.call('ZADD', KEYS[1], ARGV[3], at, ARGV[i])

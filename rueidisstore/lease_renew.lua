@@ -17,6 +17,8 @@ elseif l[1] ~= ARGV[2] then
 end
 local t = redis.call('TIME')
 local till = t[1] * 1000 + math.floor(t[2] / 1000) + ARGV[3]
+-- A full Redis refuses this write, unless the script has written before; see append.lua.
+redis.call('HDEL', KEYS[1], '')
 redis.call('HSET', KEYS[1], 'holder', ARGV[2], 'until', string.format('%.0f', till), 'ttl', ARGV[3])
 if lacking then
   redis.call('PEXPIRE', KEYS[1], math.max(redis.call('PTTL', KEYS[2]), 1))

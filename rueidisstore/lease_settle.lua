@@ -4,6 +4,8 @@
 -- never.
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
+-- A full Redis refuses these writes, unless the script has written before; see append.lua.
+redis.call('ZREM', KEYS[1], '')
 for i = 2, #ARGV, 2 do
   local score = redis.call('ZSCORE', KEYS[1], ARGV[i])
   if score and tonumber(score) == tonumber(ARGV[1]) then

@@ -154,7 +154,10 @@ func (s *Store) record(ctx context.Context, tag string) (engine.Task, error) {
 func (s *Store) cachedRecord(ctx context.Context, tag string) (engine.Task, error) {
 	ctx, done := s.bound(ctx)
 	defer done()
-	result := s.client.DoCache(ctx, s.client.B().Hgetall().Key(s.keys.record(tag)).Cache(), s.cfg.CacheTTL)
+	// ToStaticTTL asks without MULTI, which Redis refuses while it is full. It also
+	// asks for no PTTL: a key that expires is invalidated as one that changes is.
+	read := s.client.B().Hgetall().Key(s.keys.record(tag)).Cache().ToStaticTTL()
+	result := s.client.DoCache(ctx, read, s.cfg.CacheTTL)
 	answer, err := result.ToMessage()
 	if err != nil {
 		return engine.Task{}, classify("read a record", err)

@@ -20,6 +20,8 @@ local after = string.format('(%.0f', now)
 if redis.call('HEXISTS', KEYS[1], ARGV[1]) == 0 and redis.call('ZCOUNT', KEYS[2], after, '+inf') >= tonumber(ARGV[4]) then
   return 0
 end
+-- A full Redis refuses these writes, unless the script has written before; see append.lua.
+redis.call('ZREM', KEYS[2], '')
 redis.call('HSET', KEYS[1], ARGV[1], ARGV[2], '', t[1] .. '.' .. t[2])
 redis.call('ZADD', KEYS[2], ARGV[3], ARGV[1])
 local last = redis.call('ZRANGE', KEYS[2], -1, -1, 'WITHSCORES')
