@@ -118,7 +118,7 @@ func (e *Engine) start(ctx context.Context, auth AuthContext, task Task, files [
 		return CreateResult{}, NewError(CodeTaskSubmission, "this server runs no tasks")
 	}
 	slot, err := e.cfg.Executor.Admit(ctx, TaskSpec{
-		Type: task.Type, Input: task.Input, Attachments: len(task.Attachments),
+		Type: task.Type, Owner: task.Owner, Input: task.Input, Attachments: len(task.Attachments),
 	})
 	if err != nil {
 		var known *Error

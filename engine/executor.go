@@ -15,7 +15,8 @@ type TaskExecutor interface {
 
 	// Admit is asked before anything is stored. It returns INVALID_REQUEST for
 	// a task that can never run here (unknown type, input that does not fit)
-	// and TASK_SUBMISSION_ERROR for a passing refusal (full, draining).
+	// and TASK_SUBMISSION_ERROR for a passing refusal (full, draining), or
+	// RATE_LIMITED if only this owner has too much here.
 	// Otherwise it holds a place until Submit or Release of the returned Slot.
 	Admit(ctx context.Context, spec TaskSpec) (Slot, error)
 
@@ -49,6 +50,7 @@ type Restarter interface {
 // TaskSpec is what an executor knows of a task before it exists.
 type TaskSpec struct {
 	Type        string
+	Owner       string
 	Input       []byte
 	Attachments int
 }

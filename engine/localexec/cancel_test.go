@@ -84,7 +84,9 @@ func TestQueueOrderAndLimits(t *testing.T) {
 		const workers, queue = 2, 5
 		var order []int
 		gate := make(chan struct{})
-		h := newHost(t, localexec.Config{Workers: workers, Queue: queue, RetryAfter: 3 * time.Second}, nil,
+		h := newHost(t, localexec.Config{
+			Workers: workers, Queue: queue, WorkersPerSubject: -1, QueuePerSubject: -1, RetryAfter: 3 * time.Second,
+		}, nil,
 			localexec.Handle("x", func(_ context.Context, _ *engine.Run, in struct{ N int }) (empty, error) {
 				<-gate
 				order = append(order, in.N) // the gate lets one at a time through

@@ -15,6 +15,14 @@ type Config struct {
 	// Queue is how many tasks wait for a worker; beyond it tasks are refused
 	// at admission. Defaults to 1024; negative is none.
 	Queue int
+	// WorkersPerSubject is how many of the Workers one subject's tasks have at
+	// once. Defaults to half of Workers, rounded up; negative is no bound, for
+	// hosts whose tasks all belong to one subject.
+	WorkersPerSubject int
+	// QueuePerSubject is how many tasks of one subject wait for a worker. More
+	// are refused with RATE_LIMITED. Free workers go to the subjects in turn.
+	// Defaults to half of Queue, rounded up; negative is no bound.
+	QueuePerSubject int
 	// CancelGrace is how long a handler may go on after its context has ended.
 	// Then its task is ended without it, and what it still emits is refused.
 	// The worker is free again when the handler returns. Defaults to 10s.
@@ -35,6 +43,8 @@ func (c Config) withDefaults() Config {
 		c.Queue = 1024
 	}
 	c.Queue = max(c.Queue, 0)
+	c.WorkersPerSubject = share(c.WorkersPerSubject, c.Workers)
+	c.QueuePerSubject = share(c.QueuePerSubject, c.Queue)
 	if c.CancelGrace == 0 {
 		c.CancelGrace = 10 * time.Second
 	}
@@ -45,6 +55,18 @@ func (c Config) withDefaults() Config {
 		c.Logger = slog.Default()
 	}
 	return c
+}
+
+// share returns what one subject may have of all: half by default, and all of
+// it without a bound.
+func share(set, all int) int {
+	switch {
+	case set < 0:
+		return all
+	case set == 0:
+		return (all + 1) / 2
+	}
+	return min(set, all)
 }
 
 func (c Config) validate() error {

@@ -1,7 +1,6 @@
 package localexec
 
 import (
-	"container/list"
 	"context"
 	"errors"
 	"fmt"
@@ -27,9 +26,7 @@ type Executor struct {
 	stopFinal context.CancelFunc
 
 	mu       sync.Mutex
-	places   int       // slots, queued and running tasks
-	running  int       // tasks that have a worker
-	queue    list.List // of *job, waiting for a worker
+	places   places
 	jobs     map[string]*job
 	draining bool
 	stopped  bool
@@ -58,6 +55,7 @@ func New(cfg Config, opts ...Option) (*Executor, error) {
 		jobs:     map[string]*job{},
 		idle:     make(chan struct{}),
 	}
+	x.places = newPlaces(x.cfg)
 	for _, opt := range opts {
 		if err := opt(x.handlers); err != nil {
 			return nil, err
@@ -86,26 +84,28 @@ func (x *Executor) Admit(_ context.Context, spec engine.TaskSpec) (engine.Slot, 
 	}
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if err := x.takePlace(); err != nil {
+	if err := x.takePlace(spec.Owner); err != nil {
 		return nil, err
 	}
-	return &slot{x: x, handler: h, do: do}, nil
+	return &slot{x: x, handler: h, do: do, owner: spec.Owner}, nil
 }
 
 // takePlace is undone by vacate. mu is held.
-func (x *Executor) takePlace() error {
+func (x *Executor) takePlace(owner string) error {
 	if x.draining {
-		return x.refusal("the server is shutting down")
+		return x.refuse(engine.CodeTaskSubmission, "the server is shutting down")
 	}
-	if x.places >= x.cfg.Workers+x.cfg.Queue {
-		return x.refusal("too many tasks are waiting")
+	switch x.places.take(owner) {
+	case allTaken:
+		return x.refuse(engine.CodeTaskSubmission, "the server has too many tasks running and waiting")
+	case subjectsTaken:
+		return x.refuse(engine.CodeRateLimited, "you have too many tasks running and waiting")
 	}
-	x.places++
 	return nil
 }
 
-func (x *Executor) refusal(message string) error {
-	err := engine.NewError(engine.CodeTaskSubmission, message)
+func (x *Executor) refuse(code engine.Code, message string) error {
+	err := engine.NewError(code, message)
 	err.RetryAfter = x.cfg.RetryAfter
 	return err
 }
@@ -132,8 +132,8 @@ func (x *Executor) Ready(context.Context) error {
 	if x.draining {
 		return errors.New("draining")
 	}
-	if x.places >= x.cfg.Workers+x.cfg.Queue {
-		return fmt.Errorf("full: %d tasks running, %d waiting", x.running, x.queue.Len())
+	if x.places.full() {
+		return fmt.Errorf("full: %d tasks running, %d waiting", x.places.running, x.places.waiting)
 	}
 	return nil
 }
@@ -143,6 +143,7 @@ type slot struct {
 	x       *Executor
 	handler *handler
 	do      call
+	owner   string
 	used    atomic.Bool
 }
 
@@ -153,7 +154,7 @@ func (s *slot) Submit(_ context.Context, task engine.Task) error {
 	if s.used.Swap(true) {
 		return errUsedSlot
 	}
-	return s.x.submit(s.handler.job(task, s.do))
+	return s.x.submit(s.handler.job(task, s.owner, s.do))
 }
 
 // Release implements engine.Slot.
@@ -161,7 +162,7 @@ func (s *slot) Release() {
 	if !s.used.Swap(true) {
 		s.x.mu.Lock()
 		defer s.x.mu.Unlock()
-		s.x.vacate()
+		s.x.vacate(s.owner)
 	}
 }
 
@@ -170,23 +171,18 @@ func (x *Executor) submit(j *job) error {
 	defer x.mu.Unlock()
 	switch {
 	case x.emitter == nil:
-		x.vacate()
+		x.vacate(j.owner)
 		return engine.NewError(engine.CodeInternal, "localexec: the executor is not bound to an engine")
 	case x.stopped:
-		x.vacate()
-		return x.refusal("the server is shutting down")
+		x.vacate(j.owner)
+		return x.refuse(engine.CodeTaskSubmission, "the server is shutting down")
 	case x.jobs[j.task.ID] != nil: // two came to run it again
-		x.vacate()
+		x.vacate(j.owner)
 		return errHere
 	}
 	j.ctx, j.cancel = context.WithCancelCause(x.work)
 	x.jobs[j.task.ID] = j
-	if x.running < x.cfg.Workers {
-		x.running++
-		close(j.turn)
-	} else {
-		j.waiting = x.queue.PushBack(j)
-	}
+	x.places.submit(j)
 	x.group.Go(func() { x.run(j) })
 	return nil
 }
@@ -197,26 +193,18 @@ func (x *Executor) leave(j *job) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	delete(x.jobs, j.task.ID)
-	if j.waiting != nil {
-		x.queue.Remove(j.waiting)
-	} else if next := x.queue.Front(); next != nil {
-		heir := x.queue.Remove(next).(*job)
-		heir.waiting = nil
-		close(heir.turn)
-	} else {
-		x.running--
-	}
-	x.vacate()
+	x.places.leave(j)
+	x.checkIdle()
 }
 
-// vacate gives a place back. mu is held.
-func (x *Executor) vacate() {
-	x.places--
+// vacate gives back a place whose task was not submitted. mu is held.
+func (x *Executor) vacate(owner string) {
+	x.places.give(owner)
 	x.checkIdle()
 }
 
 func (x *Executor) checkIdle() {
-	if x.draining && x.places == 0 && !x.emptied {
+	if x.draining && x.places.held == 0 && !x.emptied {
 		x.emptied = true
 		close(x.idle)
 	}

@@ -44,9 +44,9 @@ type handler struct {
 	restartable bool
 }
 
-// job is a task for h, with its decoded input.
-func (h *handler) job(task engine.Task, do call) *job {
-	return &job{task: task, do: do, timeout: h.timeout, turn: make(chan struct{})}
+// job returns a job of h for a task, with its decoded input, in a place of owner.
+func (h *handler) job(task engine.Task, owner string, do call) *job {
+	return &job{task: task, owner: owner, do: do, timeout: h.timeout, turn: make(chan struct{})}
 }
 
 // call is one handler with its decoded input.

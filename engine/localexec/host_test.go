@@ -84,11 +84,15 @@ func newHost(t *testing.T, cfg localexec.Config, wrap func(*memstore.Store) engi
 }
 
 func (h *host) tryCreate(taskType, input string) (engine.Task, error) {
+	return h.tryCreateAs(ann, taskType, input)
+}
+
+func (h *host) tryCreateAs(auth engine.AuthContext, taskType, input string) (engine.Task, error) {
 	h.mu.Lock()
 	h.requests++
 	id := fmt.Sprint("request ", h.requests)
 	h.mu.Unlock()
-	res, err := h.engine.Create(context.Background(), ann, engine.CreateRequest{
+	res, err := h.engine.Create(context.Background(), auth, engine.CreateRequest{
 		ClientRequestID: id, TaskType: taskType, Input: json.RawMessage(input),
 	})
 	return res.Task, err

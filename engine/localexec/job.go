@@ -13,6 +13,7 @@ import (
 // job is one submitted task.
 type job struct {
 	task    engine.Task
+	owner   string // whose place the job holds
 	do      call
 	timeout time.Duration // 0: none
 	ctx     context.Context

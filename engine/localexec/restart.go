@@ -50,20 +50,20 @@ func (x *Executor) Restart(_ context.Context, task engine.Task) error {
 	if err != nil {
 		return err
 	}
-	if err := x.place(task.ID); err != nil {
+	if err := x.place(task); err != nil {
 		return err
 	}
-	return x.submit(h.job(task, do))
+	return x.submit(h.job(task, task.Owner, do))
 }
 
 // place takes a place for a task that is not here yet.
-func (x *Executor) place(taskID string) error {
+func (x *Executor) place(task engine.Task) error {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if x.jobs[taskID] != nil {
+	if x.jobs[task.ID] != nil {
 		return errHere
 	}
-	return x.takePlace()
+	return x.takePlace(task.Owner)
 }
 
 // Resume implements engine.Resumer. A run that is here, or on another node, has

@@ -71,7 +71,7 @@ func TestShutdownEndsTheRest(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				h := newHost(t, localexec.Config{Workers: 2}, nil, localexec.Handle("x", sleeping))
+				h := newHost(t, localexec.Config{Workers: 2, WorkersPerSubject: -1}, nil, localexec.Handle("x", sleeping))
 				running, deaf := h.create("x", `{"For":`+minute+`}`), h.create("x", `{"For":`+minute+`,"Deaf":true}`)
 				queued := h.create("x", `{"For":`+second+`}`)
 				synctest.Wait()

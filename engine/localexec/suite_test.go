@@ -46,6 +46,8 @@ func handle(handlers map[string]enginetest.Handler, opts ...localexec.HandlerOpt
 func newExecutor(t *testing.T, cfg localexec.Config, opts []localexec.Option) engine.TaskExecutor {
 	t.Helper()
 	cfg.Logger = quiet()
+	// The suites create everything as one subject.
+	cfg.WorkersPerSubject, cfg.QueuePerSubject = -1, -1
 	exec, err := localexec.New(cfg, opts...)
 	if err != nil {
 		t.Fatal(err)
