@@ -74,7 +74,7 @@ func (p *tab) approved(decision, payload string) {
 	}
 }
 
-var question = map[string]any{"question": "Launch the rocket?", "expiresInMs": 60000}
+var question = map[string]any{"question": "Launch the rocket?", "expiresInMs": 3600000}
 
 func TestApprovalIsAnswered(t *testing.T) {
 	t.Parallel()
@@ -285,17 +285,37 @@ func TestApprovalWhoseAnswerIsLost(t *testing.T) {
 	p.approved("approve", `{}`)
 }
 
+// askQuickly asks a question that expires and reports whether the page showed
+// it open before it did.
+func (p *tab) askQuickly(transport string) func(expiresIn time.Duration) bool {
+	return func(expiresIn time.Duration) bool {
+		p.t.Helper()
+		p.started(transport, "approval", map[string]any{"question": "Quick?", "expiresInMs": expiresIn.Milliseconds()})
+		var c struct{ State, Said, Status string }
+		eventually(p.t, "the question is shown", func() bool {
+			p.eval(`(() => {
+			  const q = document.querySelector("#questions .question");
+			  return {Status: document.getElementById("status").dataset.status, State: q?.dataset.state ?? "", Said: q?.querySelector("[data-part=state]").textContent ?? ""};
+			})()`, &c)
+			return c.State != "" || c.Status == "FAILED"
+		})
+		if c.State != "open" || c.Status != "WAITING" {
+			return false
+		}
+		if !strings.Contains(c.Said, "expires at") {
+			p.t.Errorf("%+v", c)
+		}
+		return true
+	}
+}
+
 func TestApprovalExpires(t *testing.T) {
 	t.Parallel()
 	host := startHost(t)
 	for _, transport := range everyTransport {
 		t.Run(transport, func(t *testing.T) {
 			p := openTab(t, host.url)
-			p.start(transport, "approval", map[string]any{"question": "Quick?", "expiresInMs": 2000})
-			p.waitStatus("WAITING")
-			if c := p.waitCard("open"); !strings.Contains(c.Said, "expires at") {
-				t.Errorf("%+v", c)
-			}
+			inTime(t, 2*time.Second, p.askQuickly(transport))
 			p.waitStatus("FAILED")
 			v := p.wholeLog(3)
 			if c := p.card(); c.State != "closed" || !strings.Contains(c.Said, "Expired") || fmt.Sprint(c.Disabled) != "[true true]" || !strings.Contains(v.Outcome, "SUSPENSION_EXPIRED") {
@@ -305,9 +325,17 @@ func TestApprovalExpires(t *testing.T) {
 	}
 	// A tab that hears nothing more disables the buttons by itself.
 	p := openTab(t, host.url)
-	p.start("websocket", "approval", map[string]any{"question": "Quick?", "expiresInMs": 1500})
-	p.waitCard("open")
-	p.press("cut")
+	inTime(t, 1500*time.Millisecond, func(expiresIn time.Duration) bool {
+		if !p.askQuickly("websocket")(expiresIn) {
+			return false
+		}
+		var cut bool // in one step: what expires meanwhile does so before or after
+		p.eval(`(() => {
+		  document.getElementById("cut").click();
+		  return document.getElementById("connection").dataset.state === "cut" && document.querySelector("#questions .question").dataset.state === "open";
+		})()`, &cut)
+		return cut
+	})
 	if c := p.waitCard("expired"); fmt.Sprint(c.Disabled) != "[true true]" {
 		t.Errorf("%+v", c)
 	}

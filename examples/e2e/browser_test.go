@@ -216,6 +216,16 @@ func (p *tab) start(transport, taskType string, input map[string]any) {
 	p.press("start")
 }
 
+// started is start, and waits until the page shows the new task; false says
+// that the server refused to create it.
+func (p *tab) started(transport, taskType string, input map[string]any) bool {
+	p.t.Helper()
+	before := p.view().TaskID
+	p.start(transport, taskType, input)
+	p.wait(fmt.Sprintf(`document.getElementById("task-id").textContent !== %q || !document.getElementById("form-error").hidden`, before))
+	return p.view().TaskID != before
+}
+
 func (p *tab) choose(transport string) {
 	p.t.Helper()
 	p.run(clickOn(fmt.Sprintf(`#transports label:has([value=%s])`, transport)))

@@ -19,7 +19,9 @@ import (
 )
 
 // patience bounds every wait of these tests for something that should happen.
-const patience = 30 * time.Second
+// It is far more than any of it takes, also on a machine that has other things
+// to do: only a test that fails waits for so long.
+const patience = 2 * time.Minute
 
 var binary struct {
 	once sync.Once
@@ -115,6 +117,19 @@ func (h *demoHost) drain(t *testing.T) {
 	}
 }
 
+// waitExit waits until the process has ended, with 0.
+func (h *demoHost) waitExit(t *testing.T) {
+	t.Helper()
+	select {
+	case <-h.exited:
+	case <-time.After(patience):
+		t.Fatal("the host does not exit")
+	}
+	if code := h.cmd.ProcessState.ExitCode(); code != 0 {
+		t.Errorf("exit code %d", code)
+	}
+}
+
 // create starts a task of alice's and returns its id.
 func create(t *testing.T, base, taskType string, input map[string]any) string {
 	t.Helper()
@@ -166,6 +181,40 @@ func call(t *testing.T, method, address string, body []byte, wantStatus int, int
 
 // client leaves no connection behind.
 var client = &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+
+// endless is the input of a tokens task that lasts until the test has seen what
+// it wants to see: see finish. Nothing of such a test depends on how long a
+// browser takes.
+var endless = map[string]any{"count": 1_000_000, "intervalMs": 40}
+
+// keepsAll is for hosts of endless tasks: their logs are not trimmed.
+var keepsAll = []string{"-max-stream-length", "1000000"}
+
+// finish cancels a task and returns how many events its log has then.
+func finish(t *testing.T, base, taskID string) int {
+	t.Helper()
+	call(t, http.MethodPost, base+"/api/v1/tasks/"+taskID+"/cancel", nil, http.StatusAccepted, nil)
+	var snapshot struct{ Status, LastEventID string }
+	eventually(t, "the task is cancelled", func() bool {
+		call(t, http.MethodGet, base+"/api/v1/tasks/"+taskID, nil, http.StatusOK, &snapshot)
+		return snapshot.Status == "CANCELLED"
+	})
+	return ordinal(snapshot.LastEventID)
+}
+
+// inTime calls try with the time after which something ends by the clock: an
+// expiry, a drain. try reports whether the test did its part before that. Where
+// it did not, the machine was too slow for so short a time, and try is called
+// with twice as much.
+func inTime(t *testing.T, first time.Duration, try func(d time.Duration) bool) {
+	t.Helper()
+	for d := first; !try(d); d *= 2 {
+		if d > patience {
+			t.Fatalf("nothing is in time, even within %s", d)
+		}
+		t.Logf("the machine took more than %s; once more with twice as much", d)
+	}
+}
 
 // lastOrdinal asks how many events the task has.
 func lastOrdinal(t *testing.T, base, taskID string) int {

@@ -4,18 +4,17 @@ import (
 	"fmt"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/chromedp/chromedp"
 )
 
 func TestCutAndReconnect(t *testing.T) {
 	t.Parallel()
-	host := startHost(t)
+	host := startHost(t, keepsAll...)
 	for _, transport := range everyTransport {
 		t.Run(transport, func(t *testing.T) {
 			p := openTab(t, host.url)
-			p.start(transport, "tokens", map[string]any{"count": 150, "intervalMs": 20})
+			p.start(transport, "tokens", endless)
 			p.waitEvents(20)
 			p.press("cut")
 			p.waitConnection("cut")
@@ -27,8 +26,10 @@ func TestCutAndReconnect(t *testing.T) {
 				t.Errorf("%d events when it was cut, %d now", seen.Events, now.Events)
 			}
 			p.press("reconnect")
-			p.waitStatus("COMPLETED")
-			if v := p.wholeLog(152); v.Reconnects != 1 || v.Repeats != 0 || v.Gaps != 0 {
+			p.waitEvents(seen.Events + 21) // what it missed, and it goes on
+			n := finish(t, host.url, seen.TaskID)
+			p.waitStatus("CANCELLED")
+			if v := p.wholeLog(n); v.Reconnects != 1 || v.Repeats != 0 || v.Gaps != 0 {
 				t.Errorf("%d reconnects, %d repeats, %d gaps", v.Reconnects, v.Repeats, v.Gaps)
 			}
 		})
@@ -37,19 +38,19 @@ func TestCutAndReconnect(t *testing.T) {
 
 func TestReconnectAfterTheEnd(t *testing.T) {
 	t.Parallel()
-	host := startHost(t)
+	host := startHost(t, keepsAll...)
 	for _, transport := range everyTransport {
 		t.Run(transport, func(t *testing.T) {
 			p := openTab(t, host.url)
-			p.start(transport, "tokens", map[string]any{"count": 30, "intervalMs": 20})
+			p.start(transport, "tokens", endless)
 			p.waitEvents(5)
 			p.press("cut")
-			taskID := p.view().TaskID
-			eventually(t, "the task ends", func() bool { return lastOrdinal(t, host.url, taskID) == 32 })
+			p.waitConnection("cut")
+			n := finish(t, host.url, p.view().TaskID)
 			p.press("reconnect")
-			p.waitStatus("COMPLETED")
+			p.waitStatus("CANCELLED")
 			p.waitConnection("ended")
-			p.wholeLog(32)
+			p.wholeLog(n)
 		})
 	}
 }
@@ -57,12 +58,12 @@ func TestReconnectAfterTheEnd(t *testing.T) {
 // A network that breaks: the page comes back by itself and misses nothing.
 func TestConnectionsThatBreak(t *testing.T) {
 	t.Parallel()
-	host := startHost(t)
+	host := startHost(t, keepsAll...)
 	for _, transport := range everyTransport {
 		t.Run(transport, func(t *testing.T) {
 			g := startGate(t, host.url)
 			p := openTab(t, g.url)
-			p.start(transport, "tokens", map[string]any{"count": 300, "intervalMs": 20})
+			p.start(transport, "tokens", endless)
 			for cut := 1; cut <= 2; cut++ {
 				p.waitConnection("live")
 				p.waitEvents(25 * cut)
@@ -72,9 +73,12 @@ func TestConnectionsThatBreak(t *testing.T) {
 					eventually(t, "the page comes back", func() bool { return p.view().Reconnects > before })
 				}
 			}
-			p.waitStatus("COMPLETED")
+			before := p.view()
+			p.waitEvents(before.Events + 1) // it goes on
+			n := finish(t, host.url, before.TaskID)
+			p.waitStatus("CANCELLED")
 			p.waitConnection("ended")
-			if v := p.wholeLog(302); v.Gaps != 0 {
+			if v := p.wholeLog(n); v.Gaps != 0 {
 				t.Errorf("%d gaps", v.Gaps)
 			}
 		})
@@ -116,18 +120,21 @@ func TestPageWaitsForAPlace(t *testing.T) {
 
 func TestWayBackToThePage(t *testing.T) {
 	t.Parallel()
-	host := startHost(t)
+	host := startHost(t, keepsAll...)
 	for _, transport := range everyTransport {
 		t.Run(transport, func(t *testing.T) {
 			p := openTab(t, host.url)
-			p.start(transport, "tokens", map[string]any{"count": 150, "intervalMs": 20})
+			p.start(transport, "tokens", endless)
 			p.waitEvents(10)
+			taskID := p.view().TaskID
 			p.run(chromedp.Navigate(host.url + "/style.css"))
 			p.eval(`void setTimeout(() => history.back())`, nil)
 			p.wait(`document.getElementById("status")`) // as it was: a page loaded anew shows no task
-			p.waitStatus("COMPLETED")
+			p.waitConnection("live")
+			n := finish(t, host.url, taskID)
+			p.waitStatus("CANCELLED")
 			p.waitConnection("ended")
-			if v := p.wholeLog(152); v.Reconnects != 1 || v.Repeats != 0 {
+			if v := p.wholeLog(n); v.Reconnects != 1 || v.Repeats != 0 {
 				t.Errorf("%d reconnects, %d repeats", v.Reconnects, v.Repeats)
 			}
 		})
@@ -170,14 +177,7 @@ func TestDrainIsAnnounced(t *testing.T) {
 			host.drain(t)
 			p.wait(`Array.from(document.querySelectorAll("#log li[data-kind=note]")).some((li) => li.textContent.includes("server_draining"))`)
 			p.wait(`["retrying", "connecting"].includes(document.getElementById("connection").dataset.state)`)
-			select {
-			case <-host.exited:
-			case <-time.After(patience):
-				t.Fatal("the host does not exit")
-			}
-			if code := host.cmd.ProcessState.ExitCode(); code != 0 {
-				t.Errorf("exit code %d", code)
-			}
+			host.waitExit(t)
 		})
 	}
 }
