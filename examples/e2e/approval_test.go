@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/chromedp/chromedp"
+
+	"github.com/taskbridge/taskbridge-fiber/internal/intime"
 )
 
 // card is the question that the page shows.
@@ -315,7 +317,7 @@ func TestApprovalExpires(t *testing.T) {
 	for _, transport := range everyTransport {
 		t.Run(transport, func(t *testing.T) {
 			p := openTab(t, host.url)
-			inTime(t, 2*time.Second, p.askQuickly(transport))
+			intime.Try(t, 2*time.Second, p.askQuickly(transport))
 			p.waitStatus("FAILED")
 			v := p.wholeLog(3)
 			if c := p.card(); c.State != "closed" || !strings.Contains(c.Said, "Expired") || fmt.Sprint(c.Disabled) != "[true true]" || !strings.Contains(v.Outcome, "SUSPENSION_EXPIRED") {
@@ -325,7 +327,7 @@ func TestApprovalExpires(t *testing.T) {
 	}
 	// A tab that hears nothing more disables the buttons by itself.
 	p := openTab(t, host.url)
-	inTime(t, 1500*time.Millisecond, func(expiresIn time.Duration) bool {
+	intime.Try(t, 1500*time.Millisecond, func(expiresIn time.Duration) bool {
 		if !p.askQuickly("websocket")(expiresIn) {
 			return false
 		}

@@ -6,6 +6,8 @@ import (
 	"net/http"
 	"testing"
 	"time"
+
+	"github.com/taskbridge/taskbridge-fiber/internal/intime"
 )
 
 // A bare EventSource, without the page's own logic: what the server does must
@@ -140,7 +142,7 @@ func TestEventSourceComesBackWhenAPlaceIsFree(t *testing.T) {
 func TestEventSourceGoesOnAskingWhileTheHostDrains(t *testing.T) {
 	t.Parallel()
 	// It is told to come back after a time of the host's choice.
-	inTime(t, 12*time.Second, func(drain time.Duration) bool { return drainEventSource(t, drain) })
+	intime.Try(t, 12*time.Second, func(drain time.Duration) bool { return drainEventSource(t, drain) })
 }
 
 // drainEventSource reports whether the browser came back while the host drained.

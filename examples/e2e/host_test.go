@@ -202,20 +202,6 @@ func finish(t *testing.T, base, taskID string) int {
 	return ordinal(snapshot.LastEventID)
 }
 
-// inTime calls try with the time after which something ends by the clock: an
-// expiry, a drain. try reports whether the test did its part before that. Where
-// it did not, the machine was too slow for so short a time, and try is called
-// with twice as much.
-func inTime(t *testing.T, first time.Duration, try func(d time.Duration) bool) {
-	t.Helper()
-	for d := first; !try(d); d *= 2 {
-		if d > patience {
-			t.Fatalf("nothing is in time, even within %s", d)
-		}
-		t.Logf("the machine took more than %s; once more with twice as much", d)
-	}
-}
-
 // lastOrdinal asks how many events the task has.
 func lastOrdinal(t *testing.T, base, taskID string) int {
 	t.Helper()

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/taskbridge/taskbridge-fiber/internal/intime"
 )
 
 var everyTransport = []string{"websocket", "sse", "poll"}
@@ -133,7 +135,7 @@ func TestCredentialsThatExpireEndTheStream(t *testing.T) {
 	for _, transport := range everyTransport {
 		t.Run(transport, func(t *testing.T) {
 			p := openTab(t, host.url)
-			inTime(t, 3*time.Second, func(life time.Duration) bool {
+			intime.Try(t, 3*time.Second, func(life time.Duration) bool {
 				p.eval(fmt.Sprintf(`document.getElementById("subject").value = "alice;exp=%d"`, time.Now().Add(life).Unix()), nil)
 				// Events all the time, so that polling comes back after the expiry.
 				if !p.started(transport, "tokens", endless) {

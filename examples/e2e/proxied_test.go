@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/coder/websocket"
+
+	"github.com/taskbridge/taskbridge-fiber/internal/intime"
 )
 
 var everySite = []string{"nginx-default.conf", "nginx-recommended.conf"}
@@ -112,7 +114,7 @@ func TestCutsThroughNginx(t *testing.T) {
 			task := create(t, proxy, "tokens", endless)
 			var events []arrived
 			var err error
-			inTime(t, 3*time.Second, func(life time.Duration) bool {
+			intime.Try(t, 3*time.Second, func(life time.Duration) bool {
 				expiring := fmt.Sprintf("alice;exp=%d", time.Now().Add(life).Unix())
 				_, events, err = readSSE(t, proxy+"/api/v1/tasks/"+task+"/events/stream?access_token="+url.QueryEscape(expiring))
 				return len(events) > 1

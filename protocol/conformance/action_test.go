@@ -40,7 +40,8 @@ func onEachStore(t *testing.T, test func(t *testing.T, s service)) {
 func (s service) both() []*client.Client { return []*client.Client{s.Client, s.other} }
 
 // suspended starts an approval and returns its id, its suspension's and when
-// that expires.
+// that expires. It takes them from the event, which is there however late it is
+// looked for.
 func (s service) suspended(t *testing.T, input string) (task, suspend string, expires time.Time) {
 	t.Helper()
 	task = s.Start("approval", input)
@@ -49,8 +50,8 @@ func (s service) suspended(t *testing.T, input string) (task, suspend string, ex
 		ExpiresAt time.Time
 	}
 	eventually(t, "it is suspended", func() bool {
-		open := s.Snapshot(task).Suspensions
-		return len(open) == 1 && json.Unmarshal(open[0], &p) == nil
+		log := s.Poll(task, client.Poll{Wait: time.Second}).Events
+		return len(log) > 1 && log[1].Type == "TASK_SUSPENDED" && json.Unmarshal(log[1].Payload, &p) == nil
 	})
 	return task, p.SuspendID, p.ExpiresAt
 }

@@ -23,11 +23,17 @@ func of(id string, events []client.Event) []client.Event {
 func TestSocketFollowsManyTasks(t *testing.T) {
 	t.Parallel()
 	c := connect(t)
+	// It keeps the socket open while the others are asked for, however long that
+	// takes.
+	open := c.Start("stall", `{}`)
 	var ids []string
 	for i := range 20 {
-		ids = append(ids, c.Start("tokens", fmt.Sprintf(`{"count":%d,"intervalMs":4,"size":7,"startDelayMs":2000}`, 5+i)))
+		ids = append(ids, c.Start("tokens", fmt.Sprintf(`{"count":%d,"intervalMs":4,"size":7,"startDelayMs":1000}`, 5+i)))
 	}
 	s := c.Dial(nil)
+	s.Subscribe(open, "")
+	s.Want("SUBSCRIPTION_CONFIRMED")
+	s.Want("TASK_STARTED")
 	for _, id := range ids {
 		s.Subscribe(id, "")
 	}
@@ -48,6 +54,9 @@ func TestSocketFollowsManyTasks(t *testing.T) {
 		}
 	}
 	// None left: 5 s later the socket closes.
+	c.Cancel(open, "")
+	s.Want("TASK_CANCELLED")
+	s.Want("SUBSCRIPTION_ENDED")
 	began := time.Now()
 	rest := s.ToEnd()
 	if took := time.Since(began); rest.Code != 1000 || took < 4*time.Second || took > busy(9*time.Second) {
@@ -181,7 +190,7 @@ func TestSocketSubscribingAgainMovesTheCursor(t *testing.T) {
 func TestSocketUnsubscribe(t *testing.T) {
 	t.Parallel()
 	c := connect(t)
-	one, two := c.Start("stall", `{}`), c.Start("stall", `{}`)
+	one, two, three := c.Start("stall", `{}`), c.Start("stall", `{}`), c.Start("stall", `{}`)
 	s := c.Dial(nil)
 	s.Subscribe(one, "")
 	s.Want("SUBSCRIPTION_CONFIRMED")
@@ -206,7 +215,6 @@ func TestSocketUnsubscribe(t *testing.T) {
 		t.Errorf("%s", f.Text)
 	}
 	// Within the 5 s the socket may be used again.
-	three := c.Start("stall", `{}`)
 	s.Subscribe(three, "")
 	s.Want("SUBSCRIPTION_CONFIRMED")
 	s.Want("TASK_STARTED")

@@ -108,7 +108,8 @@ func TestPollParameters(t *testing.T) {
 func TestPollWaitEndsWithTheFirstEvent(t *testing.T) {
 	c := connect(t)
 	id := c.Start("tokens", `{"count":1,"intervalMs":0,"size":3,"startDelayMs":900}`)
-	started := c.Poll(id, client.Poll{Wait: 10 * time.Second})
+	// One event: on a slow machine the next may be there already.
+	started := c.Poll(id, client.Poll{Wait: 10 * time.Second, Max: 1})
 	if len(started.Events) == 0 || started.Took > busy(5*time.Second) {
 		t.Fatalf("%+v", started)
 	}
@@ -116,7 +117,7 @@ func TestPollWaitEndsWithTheFirstEvent(t *testing.T) {
 	if len(page.Events) == 0 || page.Events[0].Type != "TASK_MESSAGE" {
 		t.Fatalf("%+v", page)
 	}
-	if page.Took > 10*time.Second {
+	if page.Took > busy(5*time.Second) {
 		t.Errorf("the event took %v through a waiting poll", page.Took)
 	}
 }

@@ -52,7 +52,7 @@ func TestStreamOpensAtOnce(t *testing.T) {
 	s := c.Follow(id, client.SSE{After: *started.NextAfterEventID})
 	var h client.Heard
 	for h.Retry == nil || len(h.Comments) == 0 {
-		m, err := s.Next(2 * time.Second)
+		m, err := s.Next(busy(2 * time.Second)) // a heartbeat would come later
 		if err != nil {
 			t.Fatalf("%v; so far %+v", err, h)
 		}

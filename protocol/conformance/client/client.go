@@ -16,8 +16,13 @@ import (
 	"github.com/taskbridge/taskbridge-fiber/protocol/conformance/spec"
 )
 
-// Patience bounds every wait for something that must happen.
-const Patience = time.Minute
+// Patience bounds every wait for something that must happen. It is far more than
+// any of it takes, also on a machine that has other things to do: only a test
+// that fails waits for so long.
+const Patience = 2 * time.Minute
+
+// pollPatience bounds one request: a poll may wait for a minute by itself.
+const pollPatience = time.Minute + Patience
 
 // Client speaks to one host as one subject.
 type Client struct {
@@ -41,7 +46,7 @@ func New(t testing.TB, base, subject string) *Client {
 	t.Cleanup(transport.CloseIdleConnections)
 	return &Client{
 		Base: base, Subject: subject, t: t, protocol: p,
-		http: &http.Client{Transport: transport, Timeout: 70 * time.Second},
+		http: &http.Client{Transport: transport, Timeout: pollPatience},
 	}
 }
 
@@ -96,7 +101,7 @@ func (c *Client) Try(method, path string, header http.Header, body []byte) (Answ
 	if body != nil {
 		r = bytes.NewReader(body)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 70*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), pollPatience)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, method, c.Base+path, r)
 	if err != nil {

@@ -19,6 +19,9 @@ import (
 	"time"
 )
 
+// patience bounds every wait for the host, also on a busy machine.
+const patience = 2 * time.Minute
+
 // Host is a running demo host.
 type Host struct {
 	// URL is "http://127.0.0.1:PORT".
@@ -127,7 +130,7 @@ func Run(flags ...string) (*Host, error) {
 		return h, nil
 	case <-h.exited:
 		return nil, fmt.Errorf("the host ended before it listened:\n%s", h.log)
-	case <-time.After(30 * time.Second):
+	case <-time.After(patience):
 		return nil, errors.Join(fmt.Errorf("the host does not listen:\n%s", h.log), h.cmd.Process.Kill())
 	}
 }
@@ -148,7 +151,7 @@ func environment() []string {
 
 // Dial opens a bare connection to the host.
 func (h *Host) Dial() (net.Conn, error) {
-	return net.DialTimeout("tcp", strings.TrimPrefix(h.URL, "http://"), 5*time.Second)
+	return net.DialTimeout("tcp", strings.TrimPrefix(h.URL, "http://"), patience)
 }
 
 // Terminate sends SIGTERM.
