@@ -123,7 +123,7 @@ func TestTwoLengths(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer conn.Close()
-		_ = conn.SetDeadline(time.Now().Add(20 * time.Second))
+		_ = conn.SetDeadline(time.Now().Add(enough))
 		if _, err := fmt.Fprintf(conn, "POST %s/tasks HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer alice\r\n"+
 			"Content-Type: application/json\r\n%sTransfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n0\r\n\r\n", h.prefix, second, len(body), body); err != nil {
 			t.Fatal(err)

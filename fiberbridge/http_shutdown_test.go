@@ -13,14 +13,21 @@ import (
 
 	"github.com/taskbridge/taskbridge-fiber/engine"
 	"github.com/taskbridge/taskbridge-fiber/fiberbridge"
+	"github.com/taskbridge/taskbridge-fiber/internal/intime"
 )
 
 // A drain goes in steps: not ready while everything still works, then refusing
 // new work while polls return and streams are cut, then the end.
 func TestShutdownInSteps(t *testing.T) {
 	t.Parallel()
+	// What is done in the first step has to be through before the second.
+	first := intime.For(t, time.Second, func() {
+		h := newHTTPHost(t, nil)
+		h.create(t, "words", `{"words":["a"]}`)
+		h.send(t, httptestGet("/ready"))
+	})
 	h := newHTTPHost(t, func(o *hostOptions) {
-		o.bridge.Drain = fiberbridge.DrainConfig{NotReady: time.Second, Spread: -1}
+		o.bridge.Drain = fiberbridge.DrainConfig{NotReady: first, Spread: -1}
 	})
 	base, client := h.listen(t)
 	id := h.create(t, "words", `{"words":["a"]}`)

@@ -80,7 +80,7 @@ func TestScaleOneTaskManySubscribers(t *testing.T) {
 		watch(sse, nil)
 		watch(ws, nil)
 	}
-	waitFor(t, 60*time.Second, "all subscribers at their place", func() bool {
+	waitFor(t, enough, "all subscribers at their place", func() bool {
 		return host.engine.Hub().Stats().Subscriptions == 2*perTransport+2
 	})
 	before := heapInUse()
@@ -102,7 +102,7 @@ func TestScaleOneTaskManySubscribers(t *testing.T) {
 
 	close(readOn)
 	stalled.Wait()
-	waitFor(t, 10*time.Second, "all streams given back", func() bool {
+	waitFor(t, enough, "all streams given back", func() bool {
 		return host.engine.Hub().Stats().Outlets == 0
 	})
 }
@@ -151,8 +151,9 @@ func startScaleHost[In, Out any](t *testing.T, handler func(context.Context, *en
 		Auth: func(*fiber.Ctx) (engine.AuthContext, error) {
 			return engine.AuthContext{Subject: "alice"}, nil
 		},
-		Drain:   fiberbridge.DrainConfig{NotReady: -1, Spread: -1},
-		Streams: fiberbridge.StreamsConfig{Max: 6000},
+		Drain: fiberbridge.DrainConfig{NotReady: -1, Spread: -1},
+		// Who stopped reading does so for as long as the others take.
+		Streams: fiberbridge.StreamsConfig{Max: 6000, WriteTimeout: enough},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -166,7 +167,7 @@ func startScaleHost[In, Out any](t *testing.T, handler func(context.Context, *en
 	served := make(chan error, 1)
 	go func() { served <- app.Listener(ln) }()
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), enough)
 		defer cancel()
 		if err := bridge.Shutdown(ctx); err != nil {
 			t.Errorf("bridge: %v", err)

@@ -18,6 +18,8 @@ import (
 	fiberrecover "github.com/gofiber/fiber/v2/middleware/recover"
 	"github.com/gofiber/fiber/v2/middleware/requestid"
 	"github.com/gofiber/fiber/v2/middleware/timeout"
+
+	"github.com/taskbridge/taskbridge-fiber/internal/intime"
 )
 
 // lockedBuffer is a bytes.Buffer for several goroutines.
@@ -125,13 +127,17 @@ func TestSSEMiddleware(t *testing.T) {
 // not the stream.
 func TestSSEBehindTimeout(t *testing.T) {
 	t.Parallel()
+	request := intime.For(t, 500*time.Millisecond, func() {
+		h := startHost(t, hostSetup{})
+		h.get(t, ssePath(h.task(t).Task().ID)).next(t)
+	})
 	h := startHost(t, hostSetup{routes: func(app *fiber.App, b *Bridge) {
-		app.Get("/timed/:taskId", timeout.NewWithContext(b.SSE, 500*time.Millisecond))
+		app.Get("/timed/:taskId", timeout.NewWithContext(b.SSE, request))
 	}})
 	run := h.task(t)
 	c := h.get(t, "/timed/"+run.Task().ID)
 	c.next(t)
-	timer := time.NewTimer(time.Second)
+	timer := time.NewTimer(2 * request)
 	<-timer.C
 	complete(t, run)
 	if blocks, clean := c.rest(t); !clean || len(eventIDs(blocks)) != 1 {

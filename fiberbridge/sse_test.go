@@ -15,6 +15,7 @@ import (
 
 	"github.com/taskbridge/taskbridge-fiber/engine"
 	"github.com/taskbridge/taskbridge-fiber/engine/memstore"
+	"github.com/taskbridge/taskbridge-fiber/internal/intime"
 )
 
 // overEach runs a test on each kind of connection.
@@ -269,13 +270,17 @@ func TestSSEHTTP10(t *testing.T) {
 
 // Servers that keep nothing alive, or count connections, hand over as well.
 func TestSSEServerSettings(t *testing.T) {
+	request := intime.For(t, time.Second, func() { // no more than it needs: the test waits for longer
+		h := startHost(t, hostSetup{})
+		h.get(t, ssePath(h.task(t).Task().ID)).next(t)
+	})
 	for name, change := range map[string]func(*fasthttp.Server){
 		"default":            func(*fasthttp.Server) {},
 		"DisableKeepalive":   func(s *fasthttp.Server) { s.DisableKeepalive = true },
 		"MaxRequestsPerConn": func(s *fasthttp.Server) { s.MaxRequestsPerConn = 1 },
 		"MaxConnsPerIP":      func(s *fasthttp.Server) { s.MaxConnsPerIP = 100 },
 		"ReduceMemoryUsage":  func(s *fasthttp.Server) { s.ReduceMemoryUsage = true },
-		"timeouts":           func(s *fasthttp.Server) { s.ReadTimeout, s.WriteTimeout = time.Second, time.Second },
+		"timeouts":           func(s *fasthttp.Server) { s.ReadTimeout, s.WriteTimeout = request, request },
 		"KeepHijackedConns":  func(s *fasthttp.Server) { s.KeepHijackedConns = true },
 		"no default response": func(s *fasthttp.Server) {
 			s.NoDefaultContentType, s.NoDefaultDate, s.NoDefaultServerHeader = true, true, true
@@ -300,7 +305,7 @@ func TestSSEServerSettings(t *testing.T) {
 				w.subscribe(t, run.Task().ID)
 				w.expect(t, "SUBSCRIPTION_CONFIRMED", run.Task().ID)
 				if name == "timeouts" { // longer than what bounds a request
-					timer := time.NewTimer(1500 * time.Millisecond)
+					timer := time.NewTimer(request + request/2)
 					<-timer.C
 				}
 				complete(t, run)
@@ -379,8 +384,13 @@ func TestSSEAuthExpiry(t *testing.T) {
 	overEach(t, func(t *testing.T, setup hostSetup) {
 		h := startHost(t, setup)
 		run := h.task(t)
-		expires := time.Now().Add(time.Second)
-		c := h.get(t, ssePath(run.Task().ID), fmt.Sprintf("Authorization: Bearer alice;exp=%d", expires.UnixMilli()))
+		var expires time.Time
+		var c *sseClient
+		intime.Try(t, time.Second, func(life time.Duration) bool {
+			expires = time.Now().Add(life)
+			c = h.get(t, ssePath(run.Task().ID), fmt.Sprintf("Authorization: Bearer alice;exp=%d", expires.UnixMilli()))
+			return c.status != 401 || time.Now().Before(expires)
+		})
 		blocks, clean := c.rest(t)
 		if time.Since(expires) < -time.Millisecond {
 			t.Errorf("ended %v before the expiry", time.Until(expires))

@@ -29,7 +29,7 @@ import (
 )
 
 // patience bounds every wait of these tests. Only a test that fails takes it all.
-const patience = time.Minute
+const patience = 3 * time.Minute
 
 // streamHost is a real app on a real listener, with tasks that do what the
 // test says.

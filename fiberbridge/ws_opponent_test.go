@@ -18,6 +18,7 @@ import (
 	"github.com/taskbridge/taskbridge-fiber/engine"
 	"github.com/taskbridge/taskbridge-fiber/engine/fanout"
 	"github.com/taskbridge/taskbridge-fiber/engine/memstore"
+	"github.com/taskbridge/taskbridge-fiber/internal/intime"
 )
 
 // A panic in the host's code is one subscription's failure.
@@ -59,7 +60,7 @@ func TestWSExpiryDuringASlowSubscribe(t *testing.T) {
 	release := make(chan struct{})
 	h := startHost(t, hostSetup{wrap: func(s engine.Store) engine.Store { return &hangingStore{Store: s, release: release} }})
 	run := h.task(t)
-	expires := time.Now().Add(time.Second)
+	expires := time.Now().Add(intime.For(t, time.Second, func() { startHost(t, hostSetup{}).followed(t) }))
 	c := h.ws(t, fmt.Sprintf("Authorization: Bearer alice;exp=%d", expires.UnixMilli()))
 	c.subscribe(t, run.Task().ID)
 	c.closed(t, 3000)

@@ -14,6 +14,7 @@ import (
 	"github.com/coder/websocket"
 
 	"github.com/taskbridge/taskbridge-fiber/engine"
+	"github.com/taskbridge/taskbridge-fiber/internal/intime"
 )
 
 // burst sends frames, each about one of the tasks, without reading.
@@ -155,7 +156,8 @@ func TestWSIsNotReadWhileItsFramesWait(t *testing.T) {
 func TestWSPongsBehindFrames(t *testing.T) {
 	eachWSPath(t, func(t *testing.T, portable bool) {
 		t.Parallel()
-		const heartbeat, pong = 100 * time.Millisecond, 200 * time.Millisecond
+		const heartbeat = 100 * time.Millisecond
+		pong := intime.For(t, 200*time.Millisecond, func() { startHost(t, hostSetup{}).followed(t) })
 		h, c, task, release := startMute(t, func(c *Config) {
 			c.Streams.DisableFastPath = portable
 			c.WebSocket.FramesPerSecond, c.WebSocket.MaxSubscriptions = 1000, 1000

@@ -17,6 +17,7 @@ import (
 
 	"github.com/taskbridge/taskbridge-fiber/engine"
 	"github.com/taskbridge/taskbridge-fiber/engine/memstore"
+	"github.com/taskbridge/taskbridge-fiber/internal/intime"
 )
 
 const wsPath = "/api/v1/tasks/ws"
@@ -402,7 +403,8 @@ func TestWSOneTaskAndARejection(t *testing.T) {
 
 // An unsubscribe of the only task leaves the socket open for another.
 func TestWSUnsubscribeAndOn(t *testing.T) {
-	h := startHost(t, hostSetup{bridge: func(c *Config) { c.WebSocket.IdleTimeout = 150 * time.Millisecond }})
+	idle := intime.For(t, 150*time.Millisecond, func() { startHost(t, hostSetup{}).followed(t) })
+	h := startHost(t, hostSetup{bridge: func(c *Config) { c.WebSocket.IdleTimeout = idle }})
 	a, b := h.task(t), h.task(t)
 	c := h.ws(t)
 	c.subscribe(t, a.Task().ID)
@@ -411,7 +413,7 @@ func TestWSUnsubscribeAndOn(t *testing.T) {
 	c.expect(t, "SUBSCRIPTION_ENDED", a.Task().ID)
 	c.subscribe(t, b.Task().ID)
 	c.expect(t, "SUBSCRIPTION_CONFIRMED", b.Task().ID)
-	time.AfterFunc(400*time.Millisecond, func() { complete(t, b) })
+	time.AfterFunc(2*idle+100*time.Millisecond, func() { complete(t, b) })
 	if m := c.next(t); m.Type != "TASK_COMPLETED" {
 		t.Errorf("the socket that follows something was idle: %s", m)
 	}
@@ -567,11 +569,21 @@ func maskedText(s string) []byte {
 	return append(append(b, 0, 0, 0, 0), s...)
 }
 
+// followed is a socket that follows a task of its own.
+func (h *streamHost) followed(t *testing.T) *wsClient {
+	t.Helper()
+	run := h.task(t)
+	c := h.ws(t)
+	c.subscribe(t, run.Task().ID)
+	c.expect(t, "SUBSCRIPTION_CONFIRMED", run.Task().ID)
+	return c
+}
+
 func TestWSAuthExpiry(t *testing.T) {
 	overEach(t, func(t *testing.T, setup hostSetup) {
 		h := startHost(t, setup)
 		run := h.task(t)
-		expires := time.Now().Add(time.Second)
+		expires := time.Now().Add(intime.For(t, time.Second, func() { h.followed(t) }))
 		c := h.ws(t, fmt.Sprintf("Authorization: Bearer alice;exp=%d", expires.UnixMilli()))
 		c.subscribe(t, run.Task().ID)
 		c.expect(t, "SUBSCRIPTION_CONFIRMED", run.Task().ID)
@@ -599,9 +611,10 @@ func TestWSOverload(t *testing.T) {
 }
 
 func TestWSMaxAge(t *testing.T) {
+	age := intime.For(t, 150*time.Millisecond, func() { startHost(t, hostSetup{}).followed(t) })
 	for _, frames := range []bool{false, true} {
 		h := startHost(t, hostSetup{bridge: func(c *Config) {
-			c.Streams.MaxAge = 150 * time.Millisecond
+			c.Streams.MaxAge = age
 			c.WebSocket.CloseFrames = frames
 		}})
 		run := h.task(t)

@@ -69,7 +69,7 @@ func host(t *testing.T, middleware func(*fiberbridge.Bridge) fiber.Handler) func
 	})
 	must(err)
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
 		must(bridge.Shutdown(ctx))
 	})

@@ -57,7 +57,7 @@ func streamHost(t *testing.T, middleware func(*fiberbridge.Bridge) fiber.Handler
 	transport := new(http.Transport)
 	t.Cleanup(func() {
 		transport.CloseIdleConnections()
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
 		must(bridge.Shutdown(ctx))
 		must(app.ShutdownWithContext(ctx))
@@ -66,7 +66,7 @@ func streamHost(t *testing.T, middleware func(*fiberbridge.Bridge) fiber.Handler
 	res, err := eng.Create(context.Background(), engine.AuthContext{Subject: "alice"},
 		engine.CreateRequest{ClientRequestID: "r", TaskType: "test"})
 	must(err)
-	client := &http.Client{Transport: transport, Timeout: 10 * time.Second}
+	client := &http.Client{Transport: transport, Timeout: time.Minute}
 	return func(subject string) *http.Response {
 		t.Helper()
 		req, err := http.NewRequest(http.MethodGet, "http://"+ln.Addr().String()+"/api/tasks/"+res.Task.ID+"/events/stream", nil)

@@ -46,7 +46,7 @@ func TestPeerGone(t *testing.T) {
 				t.Fatalf("read %v; gone while alive: %v", err, peer.Gone())
 			}
 			end(client.(*net.TCPConn))
-			for deadline := time.Now().Add(5 * time.Second); !peer.Gone(); time.Sleep(time.Millisecond) {
+			for deadline := time.Now().Add(patience); !peer.Gone(); time.Sleep(time.Millisecond) {
 				if time.Now().After(deadline) {
 					t.Fatal("not gone")
 				}

@@ -98,10 +98,11 @@ func TestParkAndResume(t *testing.T) {
 			sent += n
 			parked = n == 0
 			if n == 0 && !s.Taken() { // perhaps only until the writer is through
-				parked = r.quiet(200*time.Millisecond, func() bool { return r.writable > 0 })
-				r.mu.Lock()
-				r.writable = 0
-				r.mu.Unlock()
+				if parked = r.quiet(200*time.Millisecond, func() bool { return r.writable > 0 }); !parked {
+					r.mu.Lock()
+					r.writable = 0
+					r.mu.Unlock()
+				}
 			}
 		}
 		t.Logf("%d bytes were taken before the socket was full", sent)

@@ -77,7 +77,7 @@ func FuzzFramesForClients(f *testing.F) {
 			b = AppendClose(b, int(code), reason)
 			_, _ = server.Write(b)
 		}()
-		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
 		for _, want := range []string{first, second} {
 			kind, got, err := c.Read(ctx)
