@@ -11,6 +11,10 @@ import (
 // Only events carry an id; notices and heartbeats do not move a client's
 // cursor. Each event is a chunk of its own, so that buffers can be joined and
 // shared between streams.
+//
+// Comments and retry lines take effect without a blank line, and have none of
+// their own: many readers dispatch a message with empty data for a block that
+// has no data line. They stand before the next block that has one.
 type sseFraming struct {
 	// chunked is off for HTTP/1.0, where the end of the connection is the end
 	// of the body.
@@ -49,7 +53,7 @@ func (f sseFraming) AppendGap(dst []byte, key string, g fanout.Gap) []byte {
 func (f sseFraming) AppendHeartbeat(dst []byte, key string, now time.Time) []byte {
 	text := make([]byte, 0, 256)
 	if f.comment {
-		text = append(text, ": heartbeat\n\n"...)
+		text = append(text, ": heartbeat\n"...)
 	}
 	if f.data {
 		text = append(text, "data: "...)
@@ -62,7 +66,7 @@ func (f sseFraming) AppendHeartbeat(dst []byte, key string, now time.Time) []byt
 // appendOpening appends what every stream begins with.
 func (f sseFraming) appendOpening(dst []byte, retry time.Duration) []byte {
 	text := appendRetry(make([]byte, 0, 64), retry)
-	text = append(text, ": connected\n\n"...)
+	text = append(text, ": connected\n"...)
 	return f.appendChunk(dst, text)
 }
 

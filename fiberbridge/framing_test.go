@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/http/httputil"
 	"strings"
 	"testing"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/taskbridge/taskbridge-fiber/engine"
 	"github.com/taskbridge/taskbridge-fiber/engine/fanout"
+	"github.com/taskbridge/taskbridge-fiber/protocol"
 )
 
 const framingTask = "0123456789abcdef"
@@ -36,8 +38,8 @@ func TestFramingSSEBytes(t *testing.T) {
 		f    sseFraming
 		want string
 	}{
-		{sseFraming{comment: true, data: true}, ": heartbeat\n\n" + beat},
-		{sseFraming{comment: true}, ": heartbeat\n\n"},
+		{sseFraming{comment: true, data: true}, ": heartbeat\n" + beat},
+		{sseFraming{comment: true}, ": heartbeat\n"},
 		{sseFraming{data: true}, beat},
 		{sseFraming{chunked: true}, ""},
 	} {
@@ -45,7 +47,7 @@ func TestFramingSSEBytes(t *testing.T) {
 			t.Errorf("%+v: %q", tc.f, got)
 		}
 	}
-	if got := string(plain.appendOpening(nil, 2*time.Second)); got != "retry: 2000\n: connected\n\n" {
+	if got := string(plain.appendOpening(nil, 2*time.Second)); got != "retry: 2000\n: connected\n" {
 		t.Errorf("opening: %q", got)
 	}
 	if got := string(chunked.end()); got != "0\r\n\r\n" {
@@ -53,6 +55,23 @@ func TestFramingSSEBytes(t *testing.T) {
 	}
 	if got := plain.end(); len(got) != 0 {
 		t.Errorf("end of HTTP/1.0: %q", got)
+	}
+}
+
+// TestFramingGolden holds what has no time in it against the published messages.
+func TestFramingGolden(t *testing.T) {
+	f := sseFraming{comment: true}
+	for name, got := range map[string][]byte{
+		"opening.sse":           f.appendOpening(nil, 2*time.Second),
+		"heartbeat-comment.sse": f.AppendHeartbeat(nil, framingTask, time.Now()),
+	} {
+		want, err := fs.ReadFile(protocol.Golden(), name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Equal(got, want) {
+			t.Errorf("%s: the bridge sends %q, the published message is %q", name, got, want)
+		}
 	}
 }
 
@@ -211,28 +230,28 @@ func FuzzFramingSSE(f *testing.F) {
 			t.Fatalf("chunked %q\nplain   %q", joined, raw)
 		}
 		blocks := parseSSE(string(raw))
-		if len(blocks) != 6 {
+		if len(blocks) != 4 { // comments and retry lines are none of their own
 			t.Fatalf("%d blocks in %q", len(blocks), raw)
 		}
 		for i, b := range blocks {
 			wantEvent, wantID := "", ""
 			switch i {
-			case 1:
+			case 0:
 				wantEvent = "gap"
-			case 2:
+			case 1:
 				wantID = string(appendID(nil, id))
-			case 5:
+			case 3:
 				wantEvent = "closing"
 			}
 			if b.event != wantEvent || b.id != wantID {
 				t.Fatalf("block %d of %q: %+v", i, raw, b)
 			}
-			if (i == 1 || i >= 4) && !json.Valid([]byte(b.data)) {
+			if i != 1 && !json.Valid([]byte(b.data)) {
 				t.Fatalf("block %d is no JSON: %q", i, b.data)
 			}
 		}
-		if json.Valid(body) && !sameJSON(t, body, []byte(blocks[2].data)) {
-			t.Fatalf("body %q became %q", body, blocks[2].data)
+		if json.Valid(body) && !sameJSON(t, body, []byte(blocks[1].data)) {
+			t.Fatalf("body %q became %q", body, blocks[1].data)
 		}
 	})
 }

@@ -428,7 +428,7 @@ func TestSSEBytes(t *testing.T) {
 	ev := res.Events[0]
 	body, _ := ev.MarshalJSON()
 	event := "id: " + ev.ID.String() + "\ndata: " + string(body) + "\n\n"
-	const opening = "retry: 1234\n: connected\n\n"
+	const opening = "retry: 1234\n: connected\n"
 	want := fmt.Sprintf("%x\r\n%s\r\n%x\r\n%s\r\n0\r\n\r\n", len(opening), opening, len(event), event)
 	got := make([]byte, 0, 4096)
 	buf := make([]byte, 4096)

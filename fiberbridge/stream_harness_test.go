@@ -347,7 +347,8 @@ func readHead(t testing.TB, conn net.Conn, proto string) *sseClient {
 	return c
 }
 
-// next reads one block.
+// next reads one block, or the comment and the retry line that come by themselves
+// before one: they count at once, without a blank line.
 func (c *sseClient) next(t testing.TB) sseBlock {
 	t.Helper()
 	b, err := c.read()
@@ -359,7 +360,7 @@ func (c *sseClient) next(t testing.TB) sseBlock {
 
 func (c *sseClient) read() (sseBlock, error) {
 	var text strings.Builder
-	for {
+	for begun := false; ; {
 		line, err := c.body.ReadString('\n')
 		if err != nil {
 			if rest := text.String() + line; rest != "" {
@@ -368,9 +369,13 @@ func (c *sseClient) read() (sseBlock, error) {
 			return sseBlock{}, err
 		}
 		text.WriteString(line)
-		if line == "\n" {
-			return parseSSE(text.String())[0], nil
+		switch {
+		case line == "\n" && !begun:
+			return sseBlock{}, fmt.Errorf("a blank line with no data before it: %q", text.String())
+		case line == "\n" || line[0] == ':' && !begun:
+			return parseSSE(text.String() + "\n")[0], nil
 		}
+		begun = begun || !strings.HasPrefix(line, "retry:")
 	}
 }
 

@@ -141,7 +141,7 @@ func (s *server) follow(conn net.Conn, r *bufio.Reader, req *http.Request, ws bo
 			return
 		}
 		id = parts[len(parts)-3]
-		opening := "retry: 2000\n: connected\n\n"
+		opening := "retry: 2000\n: connected\n"
 		_, _ = fmt.Fprintf(conn, "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n%x\r\n%s\r\n", len(opening), opening)
 	}
 	fd, err := duplicate(conn)

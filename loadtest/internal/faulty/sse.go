@@ -32,7 +32,7 @@ func (s *Server) sse(conn net.Conn, req *http.Request, taskID string) {
 		head += "Transfer-Encoding: chunked\r\n"
 	}
 	write(head + "\r\n")
-	chunk("retry: 10\n: connected\n\n")
+	chunk("retry: 10\n: connected\n")
 	heartbeat := func(extra string) string {
 		return fmt.Sprintf(`{"type":"HEARTBEAT","taskId":%q,"eventId":"hb-1","createdAt":"2026-01-01T00:00:15.000000Z","payload":{"live":true%s}}`, taskID, extra)
 	}
@@ -49,7 +49,7 @@ func (s *Server) sse(conn net.Conn, req *http.Request, taskID string) {
 		},
 		notice: func(name, extra string) { chunk("event: " + name + "\ndata: " + heartbeat(extra) + "\n\n") },
 		noise: func() {
-			chunk(": heartbeat\n\n")
+			chunk(": heartbeat\n")
 			chunk("data: " + heartbeat("") + "\n\n")
 			chunk("retry: 20\nevent: unknown\ndata: " + heartbeat(`,"more":{"a":[1,"]"]}`) + "\n\n")
 		},

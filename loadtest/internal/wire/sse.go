@@ -56,8 +56,21 @@ var (
 // Ended reports whether the last chunk was read: a clean end.
 func (s *SSE) Ended() bool { return s.state == chunkOver }
 
-// Partial reports whether a block was begun and not ended.
-func (s *SSE) Partial() bool { return len(s.pending) > 0 }
+// Partial reports whether a block was begun and not ended. Comments and retry
+// lines have no end of their own, and begin none.
+func (s *SSE) Partial() bool {
+	rest := s.pending
+	for {
+		line, after, whole := bytes.Cut(rest, []byte{'\n'})
+		switch {
+		case !whole:
+			return len(line) > 0
+		case !bytes.HasPrefix(line, []byte{':'}) && !bytes.HasPrefix(line, []byte("retry:")):
+			return true
+		}
+		rest = after
+	}
+}
 
 // Reset makes s as new, with its buffers kept.
 func (s *SSE) Reset() { *s = SSE{pending: s.pending[:0], data: s.data[:0]} }

@@ -140,7 +140,7 @@ func (c *Client) TrySSE(id string, s SSE) (*Stream, error) {
 		return stream, nil
 	}
 	// The body is judged message by message.
-	return stream, c.protocol.Answer(req, res.StatusCode, res.Header, []byte(": open\n\n"))
+	return stream, c.protocol.Answer(req, res.StatusCode, res.Header, []byte(": connected\n"))
 }
 
 // Close closes the connection, as a client that goes away.
@@ -155,7 +155,8 @@ func (s *Stream) Reset() {
 }
 
 // Next returns the next message, io.EOF after a clean end, and ErrCut after
-// any other.
+// any other. A comment that comes before a message is one by itself, with the
+// retry lines before it: it counts at once, and has no blank line.
 func (s *Stream) Next(patience time.Duration) (Message, error) {
 	_ = s.conn.SetReadDeadline(time.Now().Add(patience))
 	var m Message
@@ -178,6 +179,9 @@ func (s *Stream) Next(patience time.Duration) (Message, error) {
 		begun = true
 		if err := m.take(line); err != nil {
 			return m, err
+		}
+		if line[0] == ':' && !m.HasData && !m.HasID && m.Name == "" {
+			return m, nil
 		}
 	}
 }
@@ -217,10 +221,8 @@ func (m *Message) take(line string) error {
 // judge holds a message against the protocol.
 func (s *Stream) judge(m *Message) error {
 	if !m.HasData {
-		if m.HasID || m.Name != "" {
-			return fmt.Errorf("id or event without data: %+v", *m)
-		}
-		return nil
+		// Many readers dispatch a message with empty data here.
+		return fmt.Errorf("a blank line with no data before it: %+v", *m)
 	}
 	if err := s.c.protocol.Message("sse-data", []byte(m.Data)); err != nil {
 		return err
