@@ -173,6 +173,9 @@ type UploadConfig struct {
 
 // DrainConfig tunes Shutdown.
 type DrainConfig struct {
+	// Timeout is how long the drain of Listen and Serve may take in all. Shutdown
+	// goes by its context instead. Defaults to 9s: Docker kills after 10.
+	Timeout time.Duration
 	// NotReady is how long /ready says no before anything is refused, so that
 	// load balancers turn away. Defaults to 2s, at most a fifth of the time
 	// that Shutdown's context leaves; negative is not at all.

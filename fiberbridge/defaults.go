@@ -48,6 +48,7 @@ func (c Config) withDefaults() Config {
 	orValue(&c.Uploads.ReadTimeout, 10*time.Minute)
 	c.Uploads.ContentTypes = slices.Clone(c.Uploads.ContentTypes)
 
+	orValue(&c.Drain.Timeout, 9*time.Second)
 	orValue(&c.Drain.NotReady, 2*time.Second)
 	orValue(&c.Drain.Spread, 3*time.Second)
 	orValue(&c.Drain.RetryMin, time.Second)
@@ -95,6 +96,7 @@ func (c *Config) validate() error {
 		{"WebSocket.IdleTimeout", c.WebSocket.IdleTimeout},
 		{"Streams.WriteTimeout", c.Streams.WriteTimeout},
 		{"Uploads.ReadTimeout", c.Uploads.ReadTimeout},
+		{"Drain.Timeout", c.Drain.Timeout},
 		{"Drain.RetryMin", c.Drain.RetryMin},
 		{"Drain.RetryMax", c.Drain.RetryMax},
 	} {

@@ -11,6 +11,7 @@ import (
 	"context"
 	"errors"
 	"log"
+	"os"
 	"os/signal"
 	"strings"
 	"syscall"
@@ -35,20 +36,9 @@ func run() error {
 	if err != nil {
 		return err
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
-	defer stop()
-	drained := make(chan error, 1)
-	go func() {
-		<-ctx.Done()
-		limit, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-		defer cancel()
-		// Streams first: Fiber's own shutdown does not know them.
-		drained <- errors.Join(bridge.Shutdown(limit), app.ShutdownWithContext(limit))
-	}()
-	if err := app.Listen("127.0.0.1:8080"); err != nil {
-		return err
-	}
-	return <-drained // Listen returns when the shutdown begins
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
+	context.AfterFunc(ctx, stop) // a second signal ends the process at once
+	return bridge.Listen(ctx, app, "127.0.0.1:8080")
 }
 
 func newApp() (*fiber.App, *fiberbridge.Bridge, error) {

@@ -72,6 +72,7 @@ func newHost(s settings, logger *slog.Logger) (*host, error) {
 			Max: s.maxStreams, WriteTimeout: s.writeTimeout,
 			MaxPerSubject: perSubject, MaxPollsPerSubject: perSubject,
 		},
+		Drain:  fiberbridge.DrainConfig{Timeout: s.drain},
 		Logger: logger,
 	})
 	if err != nil {

@@ -77,35 +77,26 @@ func run(args []string, getenv func(string) string, stdout, stderr io.Writer, si
 	// The kernel accepts from here on.
 	_, _ = fmt.Fprintf(stdout, "listening on http://%s\n", listener.Addr())
 
-	served := make(chan error, 1)
-	go func() {
-		defer close(served)
-		served <- h.app.Listener(listener)
-	}()
+	ctx, drain := context.WithCancel(context.Background())
+	defer drain()
+	ended := make(chan error, 1)
+	go func() { ended <- h.bridge.Serve(ctx, h.app, listener) }()
 
-	code := exitOK
 	select {
-	case err := <-served:
+	case err := <-ended:
 		// By itself serving ends only if the listener fails.
 		logger.Error("serving ended", "error", err)
-		code = exitFailed
+		return exitFailed
 	case sig := <-signals:
 		logger.Info("draining", "signal", sig.String(), "at_most", s.drain)
+		drain()
 	}
-
-	drained := make(chan error, 1)
-	go func() { drained <- h.shutdown(s.drain) }()
 	select {
-	case err := <-drained:
+	case err := <-ended:
 		if err != nil {
 			logger.Warn("the drain was cut short", "error", err)
 		}
-		// A signal may come before the server knows its listener.
-		_ = listener.Close()
-		if err := <-served; err != nil {
-			logger.Debug("serving ended", "error", err)
-		}
-		return code
+		return exitOK
 	case sig := <-signals:
 		logger.Warn("exiting at once", "signal", sig.String())
 		return exitFailed
@@ -116,13 +107,9 @@ func complain(stderr io.Writer, err error) {
 	_, _ = fmt.Fprintln(stderr, "quickstart:", err)
 }
 
-// shutdown drains streams and tasks, then the HTTP server, within the time
-// given.
+// shutdown ends a host that does not come to serve, within the time given.
 func (h *host) shutdown(within time.Duration) error {
 	ctx, cancel := context.WithTimeout(context.Background(), within)
 	defer cancel()
-	// A little is left for the server, even if a task took all the time.
-	bridgeCtx, cancelBridge := context.WithTimeout(ctx, within-min(within/10, 500*time.Millisecond))
-	defer cancelBridge()
-	return errors.Join(h.bridge.Shutdown(bridgeCtx), h.app.ShutdownWithContext(ctx))
+	return h.bridge.Shutdown(ctx)
 }
