@@ -126,10 +126,14 @@ func (e *Engine) Ready(ctx context.Context) map[string]error {
 
 // Drain begins the end: creates are refused with SERVER_DRAINING (a repeat of
 // one that was accepted is still answered), waiting polls return, Ready says
-// no. Everything else goes on until Shutdown.
+// no, and an executor that has Drain is told (see [TaskExecutor]): tasks that
+// another process can run go there. Everything else goes on until Shutdown.
 func (e *Engine) Drain() {
 	e.creates.close()
 	e.drain()
+	if d, ok := e.cfg.Executor.(interface{ Drain() }); ok {
+		d.Drain()
+	}
 }
 
 // Shutdown ends the engine: creates are refused with SERVER_DRAINING, waiting

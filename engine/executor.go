@@ -6,7 +6,10 @@ import "context"
 // them to a system of the host. Its methods may be called concurrently and
 // must not block the request that they serve.
 //
-// If it also has Shutdown(context.Context) error, Engine.Shutdown calls that.
+// If it also has Shutdown(context.Context) error, Engine.Shutdown calls that. If
+// it has Drain(), Engine.Drain calls that, perhaps more than once: it returns at
+// once, and from then on the executor leaves tasks that may be run again to
+// other processes ([Run.Abandon]), and goes on with all others until Shutdown.
 // Package enginetest holds the suites that every executor must pass, and those that
 // are a Restarter or a Resumer.
 type TaskExecutor interface {
@@ -34,7 +37,9 @@ type TaskExecutor interface {
 //
 // An executor that has it opens a Run for every submitted task at once, even if
 // the task has to wait for its turn: one that nobody opens within
-// LeaseConfig.TTL counts as lost, too.
+// LeaseConfig.TTL counts as lost, too. If it has Shutdown, it does not wait for
+// the time limit with tasks that another process can run again: it leaves them
+// to others at the beginning, in Drain or in Shutdown.
 type Restarter interface {
 	// Restartable reports whether tasks of a type may be run again from their
 	// beginning: whether what their worker did before it was lost may be done

@@ -233,7 +233,7 @@ func (l *leased) Orphans(_ context.Context, limit int) (ids []engine.Orphan, err
 				t.of, t.waited = t.until, 0
 			}
 			t.claimed = now
-			ids = append(ids, engine.Orphan{TaskID: id, Takeovers: t.takeovers, Waited: t.waited})
+			ids = append(ids, engine.Orphan{TaskID: id, Takeovers: t.takeovers, Waited: t.waited, Released: t.holder == nobody && t.fence > 0})
 		}
 	}
 	return ids, nil

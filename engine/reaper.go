@@ -18,8 +18,9 @@ const (
 	reaperSuffix = "-reaper"
 )
 
-// reap sees to the tasks whose workers died, on any node, until life ends. Each
-// node does it; the store hands every orphan to one of them, and if two come
+// reap sees to the tasks whose workers died, on any node, until this one is
+// drained: a process that leaves would only keep an orphan from others. Each node
+// does it; the store hands every orphan to one of them, and if two come
 // together all the same, one acquires.
 func (m *Emitter) reap() {
 	defer m.keep.leave()
@@ -27,7 +28,7 @@ func (m *Emitter) reap() {
 	for {
 		// Two looks of the store's are needed to make an orphan, so two rounds
 		// fit into the third of a TTL that is promised.
-		if !sleep(m.life, m.holds.ttl/12+rand.N(m.holds.ttl/12)) {
+		if !sleep(m.drained, m.holds.ttl/12+rand.N(m.holds.ttl/12)) || m.life.Err() != nil {
 			return
 		}
 		err := m.reapRound()
@@ -75,7 +76,7 @@ func (m *Emitter) reapTask(ctx context.Context, o Orphan) error {
 	case o.Takeovers >= m.holds.restarts:
 		err = m.seize(ctx, o.TaskID, m.bury)
 	default:
-		if why := m.restart(ctx, task, o.Takeovers); why != nil {
+		if why := m.restart(ctx, task, o); why != nil {
 			err = m.strand(ctx, task, o.Waited, why, m.abandon)
 		}
 	}
@@ -108,7 +109,7 @@ func (m *Emitter) seize(ctx context.Context, id string, do func(ctx context.Cont
 
 // restart has the executor run a task again, or says why it cannot. Its run
 // acquires the lease; until then the task stays an orphan.
-func (m *Emitter) restart(ctx context.Context, task Task, takeovers int) (why error) {
+func (m *Emitter) restart(ctx context.Context, task Task, o Orphan) (why error) {
 	switch {
 	case m.drained.Err() != nil:
 		return nil //nolint:nilerr // no word of one that leaves counts
@@ -122,8 +123,12 @@ func (m *Emitter) restart(ctx context.Context, task Task, takeovers int) (why er
 	if err != nil {
 		return err
 	}
+	if o.Released {
+		m.logger.InfoContext(ctx, "a task that another process gave away goes on here", "taskId", task.ID, "taskType", task.Type)
+		return nil
+	}
 	m.logger.WarnContext(ctx, "a task's worker was lost; it is run again",
-		"taskId", task.ID, "taskType", task.Type, "restart", takeovers+1)
+		"taskId", task.ID, "taskType", task.Type, "restart", o.Takeovers+1)
 	return nil
 }
 

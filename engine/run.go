@@ -208,19 +208,9 @@ func (r *Run) finalize() {
 	}
 }
 
-// Parkable reports whether the run waits in Suspend and could be abandoned.
-func (r *Run) Parkable() bool {
-	if r.hold == nil || !r.task.Restartable {
-		return false
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for _, n := range r.waits {
-		if n > 0 {
-			return true
-		}
-	}
-	return false
+// Abandonable reports whether Abandon would leave the task to another process.
+func (r *Run) Abandonable() bool {
+	return r.hold != nil && r.task.Restartable && !cancelRequested(r.ctx)
 }
 
 // Abandon is Close for a worker that must stop and wants another process to go
@@ -232,7 +222,7 @@ func (r *Run) Parkable() bool {
 // An error beside true says that something streamed was not stored, or that the
 // task could not be given back: it is taken over when its lease has run out.
 func (r *Run) Abandon(ctx context.Context) (bool, error) {
-	if r.hold == nil || !r.task.Restartable || cancelRequested(r.ctx) {
+	if !r.Abandonable() {
 		return false, nil
 	}
 	r.finalize()

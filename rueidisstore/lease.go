@@ -341,10 +341,13 @@ func readCheck(taskID string, answer rueidis.RedisResult) (again int64, orphan *
 	if err != nil {
 		return 0, nil, err
 	}
-	if len(facts) != 2 {
+	if len(facts) != 3 {
 		return 0, nil, errCutBatch
 	}
-	return 0, &engine.Orphan{TaskID: taskID, Takeovers: int(facts[0]), Waited: time.Duration(facts[1]) * time.Millisecond}, nil
+	return 0, &engine.Orphan{
+		TaskID: taskID, Takeovers: int(facts[0]), Released: facts[2] == 1,
+		Waited: time.Duration(facts[1]) * time.Millisecond,
+	}, nil
 }
 
 // rehearseLease runs every script about leases, without taking anything that is

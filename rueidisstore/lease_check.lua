@@ -1,10 +1,10 @@
 -- Looks whether a lease ran out. KEYS: lease.
 -- Gives when (ms from now) to look again; -1: never, nobody holds it; a list: it ran
 -- out, was seen overdue, and its holder had a third of the TTL to renew it since, on
--- a server that was up. The list has how often it was taken over before, and for how
--- long (ms) it has been offered in vain; a pause in which nobody asked counts as half
--- a minute at most.
-local l = redis.call('HMGET', KEYS[1], 'holder', 'until', 'ttl', 'seen', 'seenat', 'taken', 'offered')
+-- a server that was up. The list has how often it was taken over before, for how
+-- long (ms) it has been offered in vain (a pause in which nobody asked counts as half
+-- a minute at most), and 1 if its holder released it for others, else 0.
+local l = redis.call('HMGET', KEYS[1], 'holder', 'until', 'ttl', 'seen', 'seenat', 'taken', 'offered', 'fence')
 if not l[1] then
   return -1
 end
@@ -34,4 +34,5 @@ if lease == l[2] then -- not held since
   waited = sum + math.max(math.min(now - last, 30000), 0)
 end
 redis.call('HSET', KEYS[1], 'offered', string.format('%s:%.0f:%.0f', l[2], waited, now))
-return {tonumber(l[6] or 0), waited}
+-- Without a holder but with a fence: somebody had it. A new task has fence 0.
+return {tonumber(l[6] or 0), waited, l[1] == '' and (l[8] or '0') ~= '0' and 1 or 0}

@@ -229,10 +229,15 @@ type host struct {
 
 func startHost(t *testing.T, cfg Config, dies string) *host {
 	t.Helper()
+	return launch(t, LastLines(t), envHostAddr+"="+cfg.Redis.InitAddress[0], envHostPrefix+"="+cfg.Prefix, envHostFault+"="+dies)
+}
+
+// launch starts the test binary as a host that env makes of it.
+func launch(t *testing.T, stderr io.Writer, env ...string) *host {
+	t.Helper()
 	h := &host{t: t, Cmd: exec.CommandContext(t.Context(), os.Args[0])}
-	h.Env = append(os.Environ(),
-		envHostAddr+"="+cfg.Redis.InitAddress[0], envHostPrefix+"="+cfg.Prefix, envHostFault+"="+dies)
-	h.Stderr = LastLines(t)
+	h.Env = append(os.Environ(), env...)
+	h.Stderr = stderr
 	var err error
 	if h.in, err = h.StdinPipe(); err != nil {
 		t.Fatal(err)

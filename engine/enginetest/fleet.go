@@ -348,7 +348,7 @@ func (w *way) Orphans(ctx context.Context, limit int) (found []engine.Orphan, er
 		}
 		if task, err := w.Store.Get(ctx, id, engine.Fresh); err == nil && task.Terminal == nil {
 			l.offered = time.Now()
-			found = append(found, engine.Orphan{TaskID: id, Takeovers: l.takeovers})
+			found = append(found, engine.Orphan{TaskID: id, Takeovers: l.takeovers, Released: l.orphan})
 		}
 	}
 	return found, nil

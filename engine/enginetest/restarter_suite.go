@@ -33,6 +33,7 @@ func TestRestarter(t *testing.T, open func(t *testing.T, restartable, once map[s
 		"a task that is over is left alone":                   testRestartOfTheEnded,
 		"nothing is run again after a shutdown":               testRestartAfterShutdown,
 		"what a shutdown interrupts ends, or goes on":         testShutdownLeaves,
+		"a shutdown leaves what may be run again at once":     testShutdownLeavesAtOnce,
 		"a task that waits for an answer needs no node":       testParked,
 		"of an answer that comes again nothing is done twice": testParkedTwice,
 	} {
@@ -271,6 +272,29 @@ func testShutdownLeaves(r *restarts) {
 	end := r.get(id).Terminal
 	if end.Type != engine.TypeCompleted && !strings.Contains(string(end.Payload), `"retryable":true`) {
 		r.Errorf("it ends with %s %s", end.Type, end.Payload)
+	}
+}
+
+// What may be run again goes to another node long before the time limit; what may
+// not gets the time.
+func testShutdownLeavesAtOnce(r *restarts) {
+	if _, ok := r.nodes[0].exec.(interface{ Shutdown(context.Context) error }); !ok {
+		r.Skip("the executor has no Shutdown")
+	}
+	again, once := r.started("again"), r.started("once")
+	ctx, cancel := context.WithTimeout(context.Background(), 10*patience)
+	defer cancel()
+	down := make(chan error, 1)
+	go func() { down <- r.nodes[0].Shutdown(ctx) }()
+	r.await(again, engine.StatusCompleted) // within patience
+	r.wantStory(again, "STARTED PROGRESS COMPLETED")
+	if got := r.get(once).Status; got != engine.StatusRunning {
+		r.Errorf("what may not be run again is %s", got)
+	}
+	r.release()
+	r.await(once, engine.StatusCompleted)
+	if err := <-down; err != nil {
+		r.Errorf("Shutdown: %v", err)
 	}
 }
 

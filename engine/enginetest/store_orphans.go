@@ -172,7 +172,7 @@ func testOpenWithin(f *fixture) {
 
 func testTakeovers(f *fixture) {
 	task := f.create()
-	orphan := func(want int) {
+	orphan := func(want int, released bool) {
 		f.Helper()
 		eventually(f.T, "an orphan", func() bool {
 			found, err := f.peerLeases().Orphans(f.ctx(), 10)
@@ -182,14 +182,14 @@ func testTakeovers(f *fixture) {
 			if len(found) == 0 {
 				return false
 			}
-			if o := found[0]; len(found) != 1 || o.TaskID != task.ID || o.Takeovers != want {
-				f.Fatalf("orphans are %+v, want %s with %d", found, task.ID, want)
+			if o := found[0]; len(found) != 1 || o.TaskID != task.ID || o.Takeovers != want || o.Released != released {
+				f.Fatalf("orphans are %+v, want %s with %d, released %v", found, task.ID, want, released)
 			}
 			return true
 		})
 	}
 	f.acquire(f.leases(), task.ID, "a", shortTTL)
-	orphan(0)
+	orphan(0, false)
 	f.acquire(f.leases(), task.ID, "a", shortTTL) // its own, late
 	f.acquire(f.leases(), task.ID, "a", shortTTL)
 	for i, holder := range []string{"b", "c", "d"} {
@@ -198,16 +198,16 @@ func testTakeovers(f *fixture) {
 			return err == nil
 		})
 		if i == 2 {
-			orphan(3)
+			orphan(3, false)
 		}
 	}
 	f.acquire(f.leases(), task.ID, "d", shortTTL)
 	if err := f.leases().Release(f.ctx(), task.ID, "d", true); err != nil {
 		f.Fatal(err)
 	}
-	orphan(0)
+	orphan(0, true)
 	f.acquire(f.leases(), task.ID, "e", shortTTL)
 	f.release(task.ID, "e")
 	f.acquire(f.leases(), task.ID, "f", shortTTL)
-	orphan(0)
+	orphan(0, false)
 }

@@ -28,6 +28,7 @@ type Executor struct {
 	mu       sync.Mutex
 	places   places
 	jobs     map[string]*job
+	leaving  bool // tasks that another process can run go there
 	draining bool
 	stopped  bool
 	idle     chan struct{} // closed when draining and no place is held
@@ -129,7 +130,7 @@ func (x *Executor) Name() string { return "executor" }
 func (x *Executor) Ready(context.Context) error {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if x.draining {
+	if x.leaving {
 		return errors.New("draining")
 	}
 	if x.places.full() {

@@ -37,9 +37,7 @@ func (x *Executor) run(j *job) {
 	}
 	// Whatever its streamed events met, conclude has dealt with.
 	defer func() { _ = run.Close(x.final) }()
-	x.mu.Lock()
-	j.run = run
-	x.mu.Unlock()
+	x.opened(j, run)
 
 	ctx := run.Context()
 	select {

@@ -22,9 +22,10 @@ var (
 // in the log already, and it emits them again unless it looks at
 // run.Restarted(). TASK_STARTED is not repeated. run.Suspend gives the answer
 // that it gave before, if the suspensions come in the same order or are named;
-// while the task waits in it, it needs no process at all. A task that loses its
-// process while one of several suspensions is open waits until one of them is
-// resolved, whatever else it was doing.
+// while the task waits in it, it needs no process at all. A shutdown begins by
+// stopping the handler, with cause ErrShutdown, and another process goes on with
+// the task. A task that loses its process while one of several suspensions is
+// open waits until one of them is resolved, whatever else it was doing.
 func Restartable() HandlerOption {
 	return func(h *handler) error {
 		h.restartable = true
@@ -62,6 +63,9 @@ func (x *Executor) place(task engine.Task) error {
 	defer x.mu.Unlock()
 	if x.jobs[task.ID] != nil {
 		return errHere
+	}
+	if x.leaving {
+		return x.refuse(engine.CodeTaskSubmission, "the server is shutting down")
 	}
 	return x.takePlace(task.Owner)
 }

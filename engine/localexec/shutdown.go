@@ -3,6 +3,8 @@ package localexec
 import (
 	"context"
 	"time"
+
+	"github.com/taskbridge/taskbridge-fiber/engine"
 )
 
 const (
@@ -14,23 +16,50 @@ const (
 	// lastWords bounds what is still written to the store after handlers were
 	// told to stop.
 	lastWords = 5 * time.Second
-
-	// parkInterval is how often Shutdown looks for handlers that have begun to
-	// wait for an answer.
-	parkInterval = 100 * time.Millisecond
 )
 
-// Shutdown ends the executor. New tasks are refused at once; queued and
-// running ones go on until shortly before ctx's deadline. Then the handlers'
+// Drain leaves tasks to other processes: those that are Restartable, on a store
+// that has engine.Leases. The contexts of their handlers end at once, with cause
+// ErrShutdown; a handler has CancelGrace to return. All other tasks go on, and
+// new ones are still taken, until Shutdown. It does not wait, and may be called
+// again.
+func (x *Executor) Drain() {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.leaving = true
+	for _, j := range x.jobs {
+		x.giveAway(j)
+	}
+}
+
+// opened notes the run of a job.
+func (x *Executor) opened(j *job, run *engine.Run) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	j.run = run
+	if x.leaving {
+		x.giveAway(j)
+	}
+}
+
+// giveAway stops a job that another process can go on with. mu is held.
+func (x *Executor) giveAway(j *job) {
+	if j.run != nil && j.run.Abandonable() {
+		j.cancel(ErrShutdown)
+	}
+}
+
+// Shutdown ends the executor. It begins with Drain, so that tasks which another
+// process can run go there at once. New tasks are refused; all others, queued
+// and running, go on until shortly before ctx's deadline. Then the handlers'
 // contexts end, with cause ErrShutdown, and whatever is left becomes
-// TASK_FAILED with code EXECUTOR_SHUTDOWN, retryable; or, if it is Restartable
-// and the store has engine.Leases, goes on in another process. Of these, handlers
-// that wait in run.Suspend are told to stop at once.
+// TASK_FAILED with code EXECUTOR_SHUTDOWN, retryable.
 //
 // It returns nil when every goroutine is gone, or ctx's error if that comes
 // first. It may be called again, and at the same time: the earliest deadline
 // counts.
 func (x *Executor) Shutdown(ctx context.Context) error {
+	x.Drain()
 	x.mu.Lock()
 	x.draining = true
 	x.checkIdle()
@@ -45,20 +74,12 @@ func (x *Executor) Shutdown(ctx context.Context) error {
 		defer timer.Stop()
 		soft = timer.C
 	}
-	look := time.NewTicker(parkInterval)
-	defer look.Stop()
-	for waiting := true; waiting; {
-		x.park()
-		select {
-		case <-look.C:
-			continue
-		case <-x.idle:
-		case <-ctx.Done():
-			x.stop(reserve)
-		case <-soft:
-			x.stop(reserve)
-		}
-		waiting = false
+	select {
+	case <-x.idle:
+	case <-ctx.Done():
+		x.stop(reserve)
+	case <-soft:
+		x.stop(reserve)
 	}
 	select {
 	case <-x.idle:
@@ -69,17 +90,6 @@ func (x *Executor) Shutdown(ctx context.Context) error {
 	x.stop(0)
 	x.stopFinal()
 	return nil
-}
-
-// park stops the handlers that wait for an answer which another process can take.
-func (x *Executor) park() {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	for _, j := range x.jobs {
-		if j.run != nil && j.run.Parkable() {
-			j.cancel(ErrShutdown)
-		}
-	}
 }
 
 // stop tells everything that runs to end now, and gives handlers half of
