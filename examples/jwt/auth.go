@@ -5,11 +5,11 @@ import (
 	"strings"
 	"time"
 
-	jwtware "github.com/gofiber/contrib/jwt"
 	"github.com/gofiber/fiber/v2"
 	"github.com/golang-jwt/jwt/v5"
 
 	"github.com/taskbridge/taskbridge-fiber/engine"
+	"github.com/taskbridge/taskbridge-fiber/fiberbridge"
 )
 
 // claims is what a token of this host says.
@@ -19,43 +19,74 @@ type claims struct {
 	jwt.RegisteredClaims
 }
 
-// verify is the host's middleware. It refuses nobody: a request without a valid
-// token goes on without claims, and the bridge answers it in the protocol's
-// words, on a WebSocket with close code 1008, which a plain 401 is not.
-func verify(secret []byte) fiber.Handler {
-	return jwtware.New(jwtware.Config{
-		SigningKey: jwtware.SigningKey{JWTAlg: jwtware.HS256, Key: secret},
-		Claims:     &claims{},
-		// EventSource and WebSocket of a browser cannot set headers.
-		TokenLookup:  "header:Authorization,query:access_token",
-		AuthScheme:   "Bearer",
-		ErrorHandler: func(c *fiber.Ctx, _ error) error { return c.Next() },
-	})
+// authFromToken returns the bridge's Config.Auth: it verifies the token of a
+// request and maps it to the engine's AuthContext. ExpiresAt is what ends a
+// stream when its token does.
+//
+// The bridge asks it on each of its routes and answers a refusal in the
+// protocol's words, so no middleware has to stand in front of them. In
+// particular no middleware that lets a request with a bad token go on: on a
+// group that the host's own routes share, it would open those.
+func authFromToken(secret []byte) fiberbridge.AuthContextResolver {
+	parser := jwt.NewParser(jwt.WithValidMethods([]string{jwt.SigningMethodHS256.Alg()}), jwt.WithExpirationRequired())
+	key := func(*jwt.Token) (any, error) { return secret, nil }
+	return func(c *fiber.Ctx) (engine.AuthContext, error) {
+		var said claims
+		// No cause goes along: a parser's error may repeat what a token says.
+		if _, err := parser.ParseWithClaims(tokenOf(c), &said, key); err != nil {
+			return engine.AuthContext{}, engine.NewError(engine.CodeAuthentication, "a valid token with an expiry is required")
+		}
+		if said.Subject == "" {
+			return engine.AuthContext{}, engine.NewError(engine.CodeAuthentication, "the token names no subject")
+		}
+		auth := engine.AuthContext{
+			Subject:   said.Subject,
+			Scopes:    strings.Fields(said.Scope),
+			ExpiresAt: said.ExpiresAt.Truncate(time.Second),
+		}
+		if said.IssuedAt != nil { // for Engine.Revoke(Revocation{Subject: ..., IssuedBefore: ...})
+			auth.IssuedAt = said.IssuedAt.Time
+		}
+		if said.ID != "" { // for Engine.Revoke(Revocation{Attributes: ...}): this token alone
+			auth.Attributes = map[string]string{"jti": said.ID}
+		}
+		return auth, nil
+	}
 }
 
-// authFromToken maps a verified token to the engine's AuthContext. ExpiresAt is
-// what ends a stream when its token does.
-func authFromToken(c *fiber.Ctx) (engine.AuthContext, error) {
-	token, ok := c.Locals("user").(*jwt.Token)
-	if !ok {
-		return engine.AuthContext{}, engine.NewError(engine.CodeAuthentication, "a valid token is required")
+// tokenOf returns the request's token, unverified: of the Authorization header,
+// or of the query, since a browser's EventSource and WebSocket cannot set
+// headers.
+func tokenOf(c *fiber.Ctx) string {
+	if scheme, token, ok := strings.Cut(c.Get(fiber.HeaderAuthorization), " "); ok && strings.EqualFold(scheme, "Bearer") {
+		return token
 	}
-	said, ok := token.Claims.(*claims)
-	if !ok || said.ExpiresAt == nil {
-		return engine.AuthContext{}, engine.NewError(engine.CodeAuthentication, "the token never expires")
+	return c.Query("access_token")
+}
+
+// signedIn guards the host's own routes by the same tokens: whoever has none
+// that is valid gets 401, and no handler behind it runs.
+func signedIn(auth fiberbridge.AuthContextResolver) fiber.Handler {
+	return func(c *fiber.Ctx) error {
+		caller, err := auth(c)
+		if err != nil {
+			return fiber.ErrUnauthorized
+		}
+		c.Locals(callerKey{}, caller)
+		return c.Next()
 	}
-	auth := engine.AuthContext{
-		Subject:   said.Subject,
-		Scopes:    strings.Fields(said.Scope),
-		ExpiresAt: said.ExpiresAt.Truncate(time.Second),
+}
+
+// callerKey is where signedIn leaves who the caller is.
+type callerKey struct{}
+
+// me is a route of the host's own, which has nothing to do with tasks.
+func me(c *fiber.Ctx) error {
+	caller, ok := c.Locals(callerKey{}).(engine.AuthContext)
+	if !ok { // mounted without signedIn
+		return fiber.ErrUnauthorized
 	}
-	if said.IssuedAt != nil { // for Engine.Revoke(Revocation{Subject: ..., IssuedBefore: ...})
-		auth.IssuedAt = said.IssuedAt.Time
-	}
-	if said.ID != "" { // for Engine.Revoke(Revocation{Attributes: ...}): this token alone
-		auth.Attributes = map[string]string{"jti": said.ID}
-	}
-	return auth, nil
+	return c.JSON(fiber.Map{"subject": caller.Subject, "scopes": caller.Scopes})
 }
 
 // ownersWithScope is engine.OwnerOnly, except that creating takes a scope.

@@ -4,7 +4,6 @@ go 1.25.0
 
 require (
 	github.com/coder/websocket v1.8.15
-	github.com/gofiber/contrib/jwt v1.1.2
 	github.com/gofiber/fiber/v2 v2.52.15
 	github.com/golang-jwt/jwt/v5 v5.2.2
 	github.com/taskbridge/taskbridge-fiber v0.0.0
@@ -12,7 +11,6 @@ require (
 )
 
 require (
-	github.com/MicahParks/keyfunc/v2 v2.1.0 // indirect
 	github.com/fasthttp/websocket v1.5.8 // indirect
 	github.com/gabriel-vasile/mimetype v1.4.16 // indirect
 	github.com/goccy/go-json v0.12.0 // indirect

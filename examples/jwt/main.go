@@ -55,15 +55,18 @@ func newApp(secret []byte) (*fiber.App, *fiberbridge.Bridge, error) {
 	if err != nil {
 		return nil, nil, err
 	}
+	auth := authFromToken(secret)
 	bridge, err := fiberbridge.New(fiberbridge.Config{
-		Engine: eng, Auth: authFromToken,
+		Engine: eng, Auth: auth,
 		Uploads: fiberbridge.UploadConfig{Disable: true}, // its tasks take no files
 	})
 	if err != nil {
 		return nil, nil, err
 	}
 	app := fiber.New(fiber.Config{ErrorHandler: bridge.ErrorHandler(nil), ReadTimeout: 10 * time.Second})
-	return app, bridge, bridge.Mount(app.Group("/api/v1", verify(secret)))
+	api := app.Group("/api/v1")
+	api.Get("/me", signedIn(auth), me)
+	return app, bridge, bridge.Mount(api)
 }
 
 type input struct {

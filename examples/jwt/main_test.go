@@ -171,9 +171,21 @@ func TestRefusedTokens(t *testing.T) {
 		if err := json.NewDecoder(res.Body).Decode(&e); err != nil || res.StatusCode != http.StatusUnauthorized || e.Code != "AUTHENTICATION_ERROR" {
 			t.Errorf("%s: %s %+v %v", name, res.Status, e, err)
 		}
+		// The host's own routes are shut to it as well.
+		if res := do(t, http.MethodGet, strings.TrimSuffix(base, "tasks")+"me", token, ""); res.StatusCode != http.StatusUnauthorized {
+			t.Errorf("%s: the host's own route answers %s", name, res.Status)
+		}
 		if code := closeCode(t, base, token); code != websocket.StatusPolicyViolation {
 			t.Errorf("%s: a WebSocket ends with %v", name, code)
 		}
+	}
+}
+
+func TestHostsOwnRoute(t *testing.T) {
+	res := do(t, http.MethodGet, strings.TrimSuffix(serve(t), "tasks")+"me", token(t, "ada", "tasks:create", time.Now().Add(time.Hour)), "")
+	var who struct{ Subject string }
+	if err := json.NewDecoder(res.Body).Decode(&who); err != nil || res.StatusCode != http.StatusOK || who.Subject != "ada" {
+		t.Errorf("%s %+v %v", res.Status, who, err)
 	}
 }
 

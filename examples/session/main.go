@@ -7,6 +7,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"log"
 	"os"
 	"os/signal"
@@ -31,9 +32,11 @@ func main() {
 func run() error {
 	users := map[string]string{}
 	for pair := range strings.SplitSeq(os.Getenv("SESSION_USERS"), ",") {
-		if name, password, ok := strings.Cut(pair, ":"); ok {
-			users[name] = password
+		name, password, ok := strings.Cut(pair, ":")
+		if !ok || name == "" || password == "" {
+			return errors.New("SESSION_USERS must be name:password, with commas between")
 		}
+		users[name] = password
 	}
 	app, bridge, err := newApp(users)
 	if err != nil {
