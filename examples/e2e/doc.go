@@ -1,5 +1,6 @@
 // Package e2e holds no code, only tests: they drive the demo host's page in a
-// real Chromium, and its streams through a real nginx. It is a module of its
+// real Chromium, its streams through a real nginx, and the loops of
+// docs/clients.md on every platform that they are written for. It is a module of its
 // own, so that a browser driver is no dependency of the library.
 //
 // nginx-recommended.conf is the proxy configuration that the project
