@@ -12,7 +12,7 @@ FUZZTIME ?= 20s
 ADDR     ?= 127.0.0.1:8080
 
 .DEFAULT_GOAL := help
-.PHONY: help run test unit conformance generators e2e race bench bench-once bench-curve bench-redis loadtest lint fuzz tidy deps
+.PHONY: help run test quick unit conformance generators e2e race bench bench-once bench-curve bench-redis loadtest lint fuzz tidy deps
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -20,26 +20,26 @@ help: ## List the targets.
 run: ## Start the demo host on the embedded store; prints a URL whose page works.
 	$(GO) run ./examples/quickstart -addr $(ADDR)
 
-test: deps unit conformance generators e2e ## Everything: the library, its contract through real sockets, browser and proxy.
+# They go on after what fails, and sum up at the end.
+UNIT := library middleware jwt jsonschema gate
+
+test: deps ## Everything: the library, its contract through real sockets, browser and proxy.
+	@GO='$(GO)' .ci/test $(UNIT) conformance e2e
+
+quick: ## What needs no browser and no Redis, with -short: under a minute from a warm build cache.
+	@GO='$(GO)' .ci/test quick
 
 unit: ## The library's own tests, its tests behind Fiber's middleware, and the examples'.
-	$(GO) test -shuffle=on -timeout 20m ./...
-	cd fiberbridge/middlewaretest && $(GO) test ./...
-	cd examples/jwt && $(GO) test ./...
-	cd adapters/jsonschema && $(GO) test ./...
-	cd bench/gate && $(GO) test ./...
+	@GO='$(GO)' .ci/test $(UNIT)
 
 conformance: ## The wire contract, black box, against the demo host.
-	cd protocol/conformance && $(GO) test -count=1 -timeout 20m ./...
-
-generators: deps ## Clients generated from the OpenAPI document: compiled, and run against a host.
-	cd protocol/generators && $(GO) test -count=1 ./...
+	@GO='$(GO)' .ci/test conformance
 
 e2e: deps ## The page in real Chromium; SSE and WebSocket through a real nginx.
-	cd examples/e2e && $(GO) test -count=1 -timeout 20m ./...
+	@GO='$(GO)' .ci/test e2e
 
 race: ## The library's tests under the race detector.
-	$(GO) test -race -shuffle=on -timeout 30m ./...
+	$(GO) test -race -shuffle=on -timeout 60m ./...
 
 # What make bench compares with (empty: where this branch left main, or the last
 # commit, or the last tag), which benchmarks, how often and how long each.

@@ -76,6 +76,9 @@ func leakAuth(c *fiber.Ctx) (engine.AuthContext, error) {
 // strangers are told or what is logged about them.
 func TestNothingLeaks(t *testing.T) {
 	t.Run("memory", func(t *testing.T) { testNothingLeaks(t, nil) })
+	if testing.Short() {
+		return // make quick does without a server
+	}
 	t.Run("redis", func(t *testing.T) { testNothingLeaks(t, redistest.Server(t, redistest.Password(leakPassword))) })
 }
 

@@ -17,9 +17,18 @@ import (
 	"github.com/taskbridge/taskbridge-fiber/rueidisstore/redistest"
 )
 
+// needsRedis skips a test in make quick, which does without a server.
+func needsRedis(t *testing.T) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("it needs a Redis server")
+	}
+}
+
 // pair is two hosts on one Redis.
 func pair(t *testing.T) (a, b *demo) {
 	t.Helper()
+	needsRedis(t)
 	url := "redis://" + redistest.Server(t).Addr()
 	return serve(t, "-redis", url), serve(t, "-redis", url)
 }
@@ -228,6 +237,7 @@ func TestOtherOwnersSeeNothingOnEitherHost(t *testing.T) {
 // TestTasksOfAHostThatDied follows tasks on the other host past the death of the
 // process that runs them: nobody waits for ever, and a wish to cancel is met.
 func TestTasksOfAHostThatDied(t *testing.T) {
+	needsRedis(t)
 	url := "redis://" + redistest.Server(t).Addr()
 	short := []string{leaseEnv + "=1500ms"}
 	a, kill := serveProcess(t, short, "-redis", url)
@@ -264,6 +274,7 @@ func TestTasksOfAHostThatDied(t *testing.T) {
 }
 
 func TestHostOnClusterSentinelAndTLS(t *testing.T) {
+	needsRedis(t)
 	cluster := redistest.Cluster(t)
 	watch := redistest.Sentinel(t)
 	secure := redistest.Server(t, redistest.TLS(), redistest.User("demo", "on >p@ss ~demo:* &* +@all"), redistest.User("default", "off"))
