@@ -22,7 +22,11 @@ type service func(ctx context.Context, c *fiber.Ctx, auth engine.AuthContext) er
 // handler of the host replaces an answer of the protocol's.
 func (b *Bridge) answer(c *fiber.Ctx, serve service) error {
 	enter(c)
-	auth, err := b.authenticate(c)
+	var auth engine.AuthContext
+	err := unsettled(c)
+	if err == nil {
+		auth, err = b.authenticate(c)
+	}
 	if err == nil {
 		// Fiber's UserContext is the host's (timeouts, tracing). That the client
 		// has gone no context tells; a waiting poll looks for itself (watchPeer).
@@ -33,7 +37,6 @@ func (b *Bridge) answer(c *fiber.Ctx, serve service) error {
 	if err != nil {
 		err = b.fail(c, err)
 	}
-	settleBody(c)
 	leave(c)
 	return err
 }

@@ -24,14 +24,18 @@ const (
 // now and then holds a connection, a goroutine and perhaps a file, and fasthttp
 // has no deadline for bodies unless the host set one, which counts instead.
 type bodyReader struct {
-	r    io.Reader
-	conn net.Conn // nil: the host's own deadline holds
-	end  time.Time
-	err  error // of r
+	r     io.Reader
+	lease *bodyLease
+	conn  net.Conn // nil: the host's own deadline holds
+	end   time.Time
+	err   error // of r
 }
 
 func newBodyReader(c *fiber.Ctx, within time.Duration) *bodyReader {
-	b := &bodyReader{r: c.Context().RequestBodyStream(), end: time.Now().Add(within)}
+	b := &bodyReader{r: c.Context().RequestBodyStream(), lease: leaseOf(c), end: time.Now().Add(within)}
+	if b.lease == nil {
+		b.lease = &bodyLease{} // handlers refuse such a request; see unsettled
+	}
 	if c.App().Config().ReadTimeout == 0 {
 		b.conn = c.Context().Conn()
 	}
@@ -39,6 +43,11 @@ func newBodyReader(c *fiber.Ctx, within time.Duration) *bodyReader {
 }
 
 func (b *bodyReader) Read(p []byte) (int, error) {
+	b.lease.mu.Lock()
+	defer b.lease.mu.Unlock()
+	if b.lease.over {
+		return 0, errLeaseOver
+	}
 	if b.conn != nil {
 		deadline := time.Now().Add(bodySilence)
 		if deadline.After(b.end) {
@@ -57,20 +66,22 @@ func (b *bodyReader) Read(p []byte) (int, error) {
 
 // finish gives the connection back. After a body that broke off nothing can
 // follow.
-func (b *bodyReader) finish(c *fiber.Ctx) {
+func (b *bodyReader) finish() {
+	b.lease.mu.Lock()
+	defer b.lease.mu.Unlock()
+	if b.lease.over {
+		return // the connection is no longer this request's
+	}
 	if b.conn != nil {
 		_ = b.conn.SetReadDeadline(time.Time{}) // a connection that refuses it is gone
 	}
 	if b.err != nil {
-		c.Locals(brokenKey{}, true)
-		c.Context().SetConnectionClose()
+		b.lease.broken = true
 	}
 }
 
-// brokenKey marks a request whose body broke off.
-type brokenKey struct{}
-
-func brokenOff(c *fiber.Ctx) bool { broken, _ := c.Locals(brokenKey{}).(bool); return broken }
+// errLeaseOver ends a handler that reads a body after its request was answered.
+var errLeaseOver = errors.New("the request is over")
 
 // errBrokenOff says why a body could not be read to its end.
 func errBrokenOff(cause error) error {

@@ -79,6 +79,9 @@ func New(cfg Config) (*Bridge, error) {
 // wrong one. An error that is not looked at does no harm: New refuses the same
 // in every child.
 //
+// It also sees to it that no request's body is taken for another request on the
+// app that router belongs to, whatever route it was for; see [SettleBodies].
+//
 // If the app's settings do not go with UploadConfig, that is logged, once.
 func (b *Bridge) Mount(router fiber.Router) error {
 	err := b.register(router, b.taskRoutes())
@@ -106,6 +109,9 @@ func (b *Bridge) register(router fiber.Router, routes []route) (err error) {
 			err = fmt.Errorf("fiberbridge: Fiber does not take the routes: %v", r)
 		}
 	}()
+	if app := appOf(router); app != nil {
+		settleApp(app)
+	}
 	for _, r := range routes {
 		router.Add(r.method, r.path, r.handler)
 		if r.method == fiber.MethodGet {

@@ -80,7 +80,6 @@ func (b *Bridge) fail(c *fiber.Ctx, err error) error {
 // refuse is fail with a status of its own, for what the table does not know
 // (405, 406, 426, ...). It keeps whatever headers are set already.
 func (b *Bridge) refuse(c *fiber.Ctx, status int, e *engine.Error) error {
-	settleBody(c)
 	body := envelope{
 		Code:      e.Code,
 		Message:   e.Message,

@@ -23,7 +23,9 @@ type readiness struct {
 
 // Health is the handler of Routes.Health: 200 as long as the process answers.
 func (b *Bridge) Health(c *fiber.Ctx) error {
-	settleBody(c)
+	if err := unsettled(c); err != nil {
+		return b.fail(c, err)
+	}
 	return sendBody(c, fiber.StatusOK, []byte(`{"status":"ok"}`))
 }
 
@@ -32,7 +34,9 @@ func (b *Bridge) Health(c *fiber.Ctx) error {
 // *engine.Error; of any other error the log alone tells more than that the
 // dependency is unavailable, since the route asks for no authentication.
 func (b *Bridge) Ready(c *fiber.Ctx) error {
-	settleBody(c)
+	if err := unsettled(c); err != nil {
+		return b.fail(c, err)
+	}
 	ctx, cancel := context.WithTimeout(c.UserContext(), readyLimit)
 	defer cancel()
 	body := readiness{Status: "ready", Details: map[string]string{}}

@@ -30,8 +30,6 @@ const (
 	formHeadBytes = 64 << 10
 	// formParts bounds the parts of a form, ours or not.
 	formParts = 1000
-	// formEpilogueBytes is what may follow a form's last boundary, to no purpose.
-	formEpilogueBytes = 4 << 10
 	// formNameBytes and formTypeBytes bound a file's name, which is shortened
 	// later, and its content type.
 	formNameBytes = 1 << 10
@@ -89,18 +87,13 @@ func (f *createParts) read(c *fiber.Ctx, boundary string) error {
 		limited := &io.LimitedReader{R: body, N: f.limits.MaxTotalBytes + f.textBytes}
 		f.spool.memory = formMemory
 		err := f.parse(limited, boundary)
-		body.finish(c)
+		body.finish()
 		if err != nil {
 			if limited.N <= 0 {
 				err = errUploadTotal(f.limits)
 			}
-			return err
 		}
-		// A form ends before its body does: with chunks, at least one is left.
-		if !skipBody(c, formEpilogueBytes) {
-			c.Context().SetConnectionClose()
-		}
-		return nil
+		return err
 	case request.Header.ContentLength() > 0 && !c.App().Server().DisablePreParseMultipartForm:
 		form, err := request.MultipartForm()
 		if err != nil {

@@ -17,7 +17,9 @@ func openAPIDocument(r Routes) []byte {
 // OpenAPI is the handler of Routes.OpenAPI: the protocol's OpenAPI 3.1 document
 // as JSON, with the default paths.
 func (b *Bridge) OpenAPI(c *fiber.Ctx) error {
-	settleBody(c)
+	if err := unsettled(c); err != nil {
+		return b.fail(c, err)
+	}
 	doc := b.openAPI
 	if doc == nil { // on a route of the host's own
 		doc = protocol.OpenAPI()

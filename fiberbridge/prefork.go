@@ -11,6 +11,21 @@ var errPrefork = errors.New("fiberbridge: Fiber's Prefork starts several process
 	"its tasks in the memory of one: a task created in one process would not exist in the others. " +
 	"Turn Prefork off, or use a store that processes share")
 
+// appOf returns the app that router belongs to, nil where that cannot be told. A
+// Fiber group does not give its app away.
+func appOf(router fiber.Router) *fiber.App {
+	switch r := router.(type) {
+	case *fiber.App:
+		return r
+	case *fiber.Group:
+		field := reflect.ValueOf(r).Elem().FieldByName("app")
+		if field.IsValid() && field.Type() == reflect.TypeFor[*fiber.App]() {
+			return (*fiber.App)(field.UnsafePointer())
+		}
+	}
+	return nil
+}
+
 // hasPrefork reports whether router belongs to an app that will prefork. Where
 // that cannot be told the answer is no, and New's check in the child processes
 // remains.

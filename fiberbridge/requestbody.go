@@ -59,14 +59,14 @@ func (b *Bridge) readBody(c *fiber.Ctx) ([]byte, error) {
 	var body bytes.Buffer
 	reader := newBodyReader(c, requestLimit)
 	n, err := body.ReadFrom(io.LimitReader(reader, limit+1))
-	reader.finish(c)
+	reader.finish()
 	switch {
 	case err != nil:
 		return nil, errBrokenOff(err)
 	case n > limit:
 		return nil, errTooLarge
 	}
-	return body.Bytes(), c.Request().CloseBodyStream()
+	return body.Bytes(), nil
 }
 
 var errTooLarge = engine.NewError(engine.CodeRequestTooLarge, "the body is larger than the server allows")
@@ -79,40 +79,12 @@ func bodyLimit(c *fiber.Ctx) int64 {
 	return streamedBodyLimit
 }
 
-// settleBody makes sure that a streamed body that a handler has not read to its
-// end is not taken for the next request on the connection: fasthttp goes on
-// reading wherever the handler stopped.
-func settleBody(c *fiber.Ctx) {
-	if twoLengths(c) {
-		c.Context().SetConnectionClose()
-	}
-	if !c.Request().IsBodyStream() || brokenOff(c) {
-		return
-	}
-	// A client that is still sending when the connection is closed gets a reset
-	// and may never read the answer, so what a refused body is usually over the
-	// limit by is waited for too.
-	most, n := 2*bodyLimit(c), int64(c.Request().Header.ContentLength())
-	if n > most || !skipBody(c, most) {
-		c.Context().SetConnectionClose()
-	}
-}
-
-// skipBody reads what is left of a streamed body, at most that much, and
-// reports whether that was its end.
-func skipBody(c *fiber.Ctx, most int64) bool {
-	reader := newBodyReader(c, refusedSilence)
-	n, err := io.Copy(io.Discard, io.LimitReader(reader, most+1))
-	reader.finish(c)
-	return err == nil && n <= most && c.Request().CloseBodyStream() == nil
-}
-
 // refusedQuiet is how long nothing may come of a body that fasthttp has refused
 // before it counts as sent.
 const refusedQuiet = 200 * time.Millisecond
 
 // awaitBody lets a client finish sending a body that fasthttp has refused for
-// its size, within the bounds of settleBody. fasthttp closes the connection
+// its size, within the bounds of SettleBodies. fasthttp closes the connection
 // after that, and nothing else on it is of any use.
 func awaitBody(c *fiber.Ctx) {
 	conn, most := c.Context().Conn(), 2*bodyLimit(c)
@@ -132,19 +104,4 @@ func awaitBody(c *fiber.Ctx) {
 		}
 	}
 	_ = conn.SetReadDeadline(time.Time{})
-}
-
-// twoLengths reports whether a request has both a Content-Length and chunks.
-// fasthttp goes by the chunks. What goes by the other length on its way here
-// may see another request after it: RFC 9112, 6.1, wants the connection closed.
-func twoLengths(c *fiber.Ctx) bool {
-	if c.Request().Header.ContentLength() != -1 {
-		return false
-	}
-	for line := range bytes.Lines(c.Request().Header.RawHeaders()) {
-		if name, _, ok := bytes.Cut(line, []byte(":")); ok && strings.EqualFold(string(name), fiber.HeaderContentLength) {
-			return true
-		}
-	}
-	return false
 }

@@ -19,6 +19,9 @@ import (
 // set on the response, before or after, is in the head. A response that is no
 // longer an empty 200 by then is sent as it is, and no stream begins.
 func (b *Bridge) SSE(c *fiber.Ctx) error {
+	if err := unsettled(c); err != nil {
+		return b.fail(c, err)
+	}
 	accept := strings.Join(headerValues(c, fiber.HeaderAccept), ",")
 	accepted, named := acceptsEventStream(accept)
 

@@ -34,6 +34,9 @@ const doorLocal = "taskbridge.door"
 // way: a request without authentication is upgraded and closed with 1008, one
 // that comes while the bridge is full or draining with 1013.
 func (b *Bridge) WebSocket(c *fiber.Ctx) error {
+	if err := unsettled(c); err != nil {
+		return b.fail(c, err)
+	}
 	normalizeHandshake(c)
 	header := &c.Request().Header
 	if !websocket.IsWebSocketUpgrade(c) || c.Method() != fiber.MethodGet {

@@ -3,6 +3,6 @@
 // docs/clients.md on every platform that they are written for. It is a module of its
 // own, so that a browser driver is no dependency of the library.
 //
-// nginx-recommended.conf is the proxy configuration that the project
-// recommends; the tests run it as it is.
+// nginx-recommended.conf and haproxy-recommended.cfg are the proxy
+// configurations that the project recommends; the tests run them as they are.
 package e2e

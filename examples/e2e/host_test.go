@@ -23,37 +23,46 @@ import (
 // to do: only a test that fails waits for so long.
 const patience = 2 * time.Minute
 
-var binary struct {
+// program is a program of this repository, built once.
+type program struct {
+	source string
+
 	once sync.Once
 	dir  string
 	path string
 	err  error
 }
 
-// hostBinary builds the demo host, once.
-func hostBinary(t *testing.T) string {
+var (
+	demoBinary     = program{source: "./examples/quickstart"}
+	carelessBinary = program{source: "./internal/smuggling/host"}
+)
+
+func (p *program) build(t *testing.T) string {
 	t.Helper()
-	binary.once.Do(func() {
-		binary.dir, binary.err = os.MkdirTemp("", "quickstart-") //nolint:usetesting // it serves all tests; TestMain removes it
-		if binary.err != nil {
+	p.once.Do(func() {
+		p.dir, p.err = os.MkdirTemp("", "e2e-") //nolint:usetesting // it serves all tests; TestMain removes it
+		if p.err != nil {
 			return
 		}
-		binary.path = filepath.Join(binary.dir, "quickstart")
-		build := exec.Command("go", "build", "-o", binary.path, "./examples/quickstart")
+		p.path = filepath.Join(p.dir, filepath.Base(p.source))
+		build := exec.Command("go", "build", "-o", p.path, p.source)
 		build.Dir = filepath.Join("..", "..")
 		if out, err := build.CombinedOutput(); err != nil {
-			binary.err = fmt.Errorf("go build: %w\n%s", err, out)
+			p.err = fmt.Errorf("go build: %w\n%s", err, out)
 		}
 	})
-	if binary.err != nil {
-		t.Fatal(binary.err)
+	if p.err != nil {
+		t.Fatal(p.err)
 	}
-	return binary.path
+	return p.path
 }
 
-func removeBinary() {
-	if binary.dir != "" {
-		_ = os.RemoveAll(binary.dir)
+func removeBinaries() {
+	for _, p := range []*program{&demoBinary, &carelessBinary} {
+		if p.dir != "" {
+			_ = os.RemoveAll(p.dir)
+		}
 	}
 }
 
@@ -67,7 +76,13 @@ type demoHost struct {
 // startHost starts the demo host on a free port; the test's end stops it.
 func startHost(t *testing.T, flags ...string) *demoHost {
 	t.Helper()
-	cmd := exec.Command(hostBinary(t), append([]string{"-addr", "127.0.0.1:0"}, flags...)...)
+	return startProgram(t, &demoBinary, append([]string{"-addr", "127.0.0.1:0"}, flags...)...)
+}
+
+// startProgram starts a program that says first where it listens.
+func startProgram(t *testing.T, p *program, flags ...string) *demoHost {
+	t.Helper()
+	cmd := exec.Command(p.build(t), flags...)
 	stdout, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
