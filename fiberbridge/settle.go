@@ -145,7 +145,7 @@ func (s *settler) settled(ctx *fasthttp.RequestCtx, conn net.Conn, body settling
 			return false
 		}
 		_, err := left.Read(nil) // takes nothing
-		return err == io.EOF     //nolint:errorlint // fasthttp's own
+		return err == io.EOF
 	}
 	// A client that is still sending when the connection is closed gets a reset
 	// and may never read the answer, so what a refused body is usually over the

@@ -9,6 +9,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/http"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -206,7 +207,7 @@ func TestSettlingHasAnEnd(t *testing.T) {
 			if err != nil && c.slow {
 				t.Error(err)
 			}
-			if err == nil && (!answer.Close || answer.StatusCode != 200) {
+			if err == nil && (!answer.Close || answer.StatusCode != http.StatusOK) {
 				t.Errorf("%d, closed %v", answer.StatusCode, answer.Close)
 			}
 			if took := time.Since(began); took > 15*time.Second {

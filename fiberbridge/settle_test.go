@@ -134,7 +134,7 @@ func oneAnswer(addr, method, target, headers string, framing smuggling.Framing, 
 		if err != nil {
 			return answer.Close, fmt.Errorf("after %d: no answer to the next request: %w", answer.StatusCode, err)
 		}
-		if next.StatusCode != 200 || next.body != "marker" {
+		if next.StatusCode != http.StatusOK || next.body != "marker" {
 			return answer.Close, fmt.Errorf("after %d: the next request was answered with %d %.100q", answer.StatusCode, next.StatusCode, next.body)
 		}
 	}

@@ -65,5 +65,5 @@ func Mount(app *fiber.App) {
 		}
 		return nil
 	})
-	app.Static("/file", os.DevNull, fiber.Static{CacheDuration: -1}) // without the cache's goroutine
+	app.Static("/file", os.DevNull)
 }
