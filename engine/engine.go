@@ -17,6 +17,7 @@ type Engine struct {
 	emitter *Emitter
 	revoked revoked
 	rate    createRate
+	bounded BoundedReader // the store, if it is one
 
 	// What many ask at once is read once.
 	looks     sharedRead[lookKey, view]
@@ -56,6 +57,7 @@ func New(cfg Config) (*Engine, error) {
 	e.life, e.endLife = context.WithCancel(context.Background())
 	e.emitter = newEmitter(e.drained, cfg)
 	e.rate.CreateRate = cfg.Creates
+	e.bounded, _ = cfg.Store.(BoundedReader)
 	e.handOffs = newHandOffs(e.drained, e.emitter, cfg.Executor, cfg.Logger)
 	var err error
 	if e.hub, err = fanout.New(cfg.Delivery, source{e}); err != nil {

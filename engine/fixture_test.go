@@ -27,6 +27,7 @@ var (
 type store struct {
 	*memstore.Store
 	gets, puts, deletes atomic.Int64
+	readBytes           atomic.Int64 // of payloads, by ReadBytes
 
 	mu       sync.Mutex
 	onGet    func(id string, f engine.Freshness) (engine.Task, error, bool)

@@ -27,14 +27,19 @@ func (v view) status() Status {
 	return s
 }
 
-// scanEvents is the page size of the search for a position.
-const scanEvents = 500
+// scanEvents and scanBytes bound the pages of the search for a position.
+const (
+	scanEvents = 500
+	scanBytes  = 1 << 20
+)
 
 // lookKey says which looks are equal.
 type lookKey struct {
 	taskID string
 	after  EventID
 	limit  int
+	// bytes bounds the page as well; zero does not.
+	bytes int
 	// status says that the task's status of now is wanted too. A record of a
 	// task that was not running may be from before TASK_STARTED, which the
 	// cursor may have passed; later statuses come with an event of the page.
@@ -52,7 +57,7 @@ func (e *Engine) lookNow(ctx context.Context, task Task, key lookKey) (view, err
 				return view{}, err
 			}
 		}
-		return e.look(ctx, known, key.after, key.limit)
+		return e.look(ctx, known, key.after, key.limit, key.bytes)
 	})
 	if v.task.Status == StatusAccepted && task.Status != StatusAccepted {
 		v.task = task // of two records, both from a cache, ours is the newer one
@@ -67,10 +72,10 @@ func (e *Engine) lookNow(ctx context.Context, task Task, key lookKey) (view, err
 // The record is read again, uncached, only where the answer depends on it: when
 // there is nothing after the cursor (the task may have ended), and when the log
 // does not tell by itself.
-func (e *Engine) look(ctx context.Context, task Task, after EventID, limit int) (view, error) {
-	page, err := e.cfg.Store.Read(ctx, task.ID, after, limit)
+func (e *Engine) look(ctx context.Context, task Task, after EventID, limit, maxBytes int) (view, error) {
+	page, err := e.readPage(ctx, task.ID, after, limit, maxBytes)
 	if err != nil {
-		return view{}, storeError("read the log", err)
+		return view{}, err
 	}
 	if task.Terminal == nil && (page.Expired || len(page.Events) == 0) {
 		if task, err = e.fresh(ctx, task.ID); err != nil {
@@ -79,8 +84,8 @@ func (e *Engine) look(ctx context.Context, task Task, after EventID, limit int) 
 		// The record is newer than the page: if the task ended in between, its
 		// last events are not in the page.
 		if t := task.Terminal; t != nil && t.ID.Compare(page.Last) > 0 && !page.Expired {
-			if page, err = e.cfg.Store.Read(ctx, task.ID, after, limit); err != nil {
-				return view{}, storeError("read the log", err)
+			if page, err = e.readPage(ctx, task.ID, after, limit, maxBytes); err != nil {
+				return view{}, err
 			}
 		}
 	}
@@ -97,7 +102,7 @@ func (e *Engine) look(ctx context.Context, task Task, after EventID, limit int) 
 		!at.over && len(page.Events) == 0 && at.next <= page.Last.Ordinal {
 		// Rare: the cursor is of another history or a position in time, and
 		// page, which lies after it, does not show where delivery goes on.
-		if position, page, err = e.seek(ctx, task, at.next, limit); err != nil {
+		if position, page, err = e.seek(ctx, task, at.next, limit, maxBytes); err != nil {
 			return view{}, err
 		}
 		switch joins := position.Ordinal + 1; {
@@ -128,12 +133,12 @@ func (e *Engine) look(ctx context.Context, task Task, after EventID, limit int) 
 // seek finds the position before the event with ordinal next and reads on from
 // there. It walks the log from its beginning, since a log is found by cursor
 // and not by ordinal.
-func (e *Engine) seek(ctx context.Context, task Task, next uint64, limit int) (EventID, Page, error) {
+func (e *Engine) seek(ctx context.Context, task Task, next uint64, limit, maxBytes int) (EventID, Page, error) {
 	var at EventID
 	for {
-		page, err := e.cfg.Store.Read(ctx, task.ID, at, scanEvents)
+		page, err := e.readPage(ctx, task.ID, at, scanEvents, scanBytes)
 		if err != nil {
-			return EventID{}, Page{}, storeError("read the log", err)
+			return EventID{}, Page{}, err
 		}
 		if page.Expired && task.Terminal != nil {
 			page = expiredPage(at, task.Terminal)
@@ -152,9 +157,9 @@ func (e *Engine) seek(ctx context.Context, task Task, next uint64, limit int) (E
 			break
 		}
 	}
-	page, err := e.cfg.Store.Read(ctx, task.ID, at, limit)
+	page, err := e.readPage(ctx, task.ID, at, limit, maxBytes)
 	if err != nil {
-		return EventID{}, Page{}, storeError("read the log", err)
+		return EventID{}, Page{}, err
 	}
 	if page.Expired && task.Terminal != nil {
 		page = expiredPage(at, task.Terminal)

@@ -74,7 +74,7 @@ func TestLookDelivers(t *testing.T) {
 			t.Fatalf(format, args...)
 		}
 		limit := 1 + rnd.IntN(4)
-		v, err := e.look(ctx, task, cursor, limit)
+		v, err := e.look(ctx, task, cursor, limit, 0)
 		if err != nil {
 			fail("%v", err)
 		}
@@ -94,7 +94,7 @@ func TestLookDelivers(t *testing.T) {
 		if s.expired && v.gap != nil && v.gap.Reason == GapTrimmed {
 			fail("an expired log is called trimmed")
 		}
-		if again, err := e.look(ctx, task, v.position, limit); err != nil || again.gap != nil && v.position != (EventID{}) ||
+		if again, err := e.look(ctx, task, v.position, limit, 0); err != nil || again.gap != nil && v.position != (EventID{}) ||
 			again.position != v.position || !slices.EqualFunc(again.events, v.events, sameID) {
 			fail("position %v does not hold: %+v, then %+v", v.position, v, again)
 		}
@@ -108,7 +108,7 @@ func TestLookDelivers(t *testing.T) {
 			if !v.more {
 				break
 			}
-			if v, err = e.look(ctx, task, v.events[len(v.events)-1].ID, limit); err != nil || v.gap != nil {
+			if v, err = e.look(ctx, task, v.events[len(v.events)-1].ID, limit, 0); err != nil || v.gap != nil {
 				fail("the next page: %+v, %v", v, err)
 			}
 		}
@@ -142,7 +142,7 @@ func TestLookWhileTheLogChanges(t *testing.T) {
 					c.after(s)
 				}
 			}
-			v, err := lookAt(s).look(ctx, s.task, cursor, 10)
+			v, err := lookAt(s).look(ctx, s.task, cursor, 10, 0)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -168,7 +168,7 @@ func TestLookSeesTheEndThatCameBetween(t *testing.T) {
 			s.log = append(log[:2:2], terminal)
 		}
 	}
-	v, err := lookAt(s).look(context.Background(), Task{ID: "t", Status: StatusRunning}, EventID{20, 2}, 10)
+	v, err := lookAt(s).look(context.Background(), Task{ID: "t", Status: StatusRunning}, EventID{20, 2}, 10, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -198,7 +198,7 @@ func TestLookSearchesLongLogs(t *testing.T) {
 			{EventID{99_999, 3}, max(3, uint64(gone)+1)},
 			{EventID{99_999, 700}, max(700, uint64(gone)+1)},
 		} {
-			v, err := e.look(context.Background(), s.task, c.cursor, 10)
+			v, err := e.look(context.Background(), s.task, c.cursor, 10, 0)
 			if err != nil || len(v.events) != 10 || v.events[0].ID != all[c.want-1].ID || !v.more || v.position.Ordinal != c.want-1 {
 				t.Errorf("%v, %d gone: %+v, %v", c.cursor, gone, v, err)
 			}

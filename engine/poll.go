@@ -22,6 +22,9 @@ type PollRequest struct {
 	Wait time.Duration
 	// Max is 1 to 500; zero stands for 100.
 	Max int
+	// MaxBytes bounds the events of the page, as clients see them; the first
+	// one counts whatever its size. Zero is no bound but Max.
+	MaxBytes int
 }
 
 // PollResult is one page of a task's log.
@@ -92,7 +95,7 @@ func (e *Engine) Poll(ctx context.Context, auth AuthContext, req PollRequest) (P
 // the hub has, if this process follows the task, and costs the store nothing.
 func (e *Engine) firstLook(ctx context.Context, task Task, req PollRequest) (view, error) {
 	if req.Wait > 0 {
-		if v, ok := e.recent(task, req.After, req.Max); ok {
+		if v, ok := e.recent(task, req.After, req.Max, req.MaxBytes); ok {
 			return v, nil
 		}
 	}
@@ -107,14 +110,14 @@ func (e *Engine) firstLook(ctx context.Context, task Task, req PollRequest) (vie
 
 // lookAgain is a look after the hub has said that there may be something.
 func (e *Engine) lookAgain(ctx context.Context, task Task, req PollRequest) (view, error) {
-	if v, ok := e.recent(task, req.After, req.Max); ok {
+	if v, ok := e.recent(task, req.After, req.Max, req.MaxBytes); ok {
 		return v, nil
 	}
 	return e.lookNow(ctx, task, req.key())
 }
 
 func (r PollRequest) key() lookKey {
-	return lookKey{taskID: r.TaskID, after: r.After, limit: r.Max, status: true}
+	return lookKey{taskID: r.TaskID, after: r.After, limit: r.Max, bytes: r.MaxBytes, status: true}
 }
 
 // idle reports whether a poll has nothing to say yet.
@@ -195,6 +198,9 @@ func (r PollRequest) check() error {
 	var wrong []FieldError
 	if r.Wait < 0 || r.Wait > maxPollWait {
 		wrong = append(wrong, FieldError{"waitTimeoutMs", fmt.Sprintf("must be from 0 to %d", maxPollWait.Milliseconds())})
+	}
+	if r.MaxBytes < 0 {
+		wrong = append(wrong, FieldError{"maxBytes", "must not be negative"})
 	}
 	if r.Max < 0 || r.Max > maxPollEvents {
 		wrong = append(wrong, FieldError{"maxEvents", fmt.Sprintf("must be from 1 to %d", maxPollEvents)})

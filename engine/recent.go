@@ -11,7 +11,7 @@ import (
 // What was appended a moment ago may be missing, as far as the store's push
 // takes; so it is for those who would wait for it. task is the record, which may
 // be from a cache.
-func (e *Engine) recent(task Task, after EventID, limit int) (view, bool) {
+func (e *Engine) recent(task Task, after EventID, limit, maxBytes int) (view, bool) {
 	if task.Status == StatusAccepted && after.Ordinal > 0 {
 		return view{}, false // the cursor may have passed TASK_STARTED, see Poll
 	}
@@ -32,6 +32,9 @@ func (e *Engine) recent(task Task, after EventID, limit int) (view, bool) {
 	}
 	if task.Terminal != nil && !final && !v.more {
 		return view{}, false // of a task that is over the end must not be missing
+	}
+	if n := within(v.events, maxBytes); n < len(v.events) {
+		v.events, v.more = v.events[:n], true
 	}
 	return v, true
 }

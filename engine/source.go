@@ -13,7 +13,7 @@ type source struct{ e *Engine }
 
 // Read implements fanout.Source. What a gap is, look decides.
 func (s source) Read(ctx context.Context, key string, after fanout.ID, limit int) (fanout.Page, error) {
-	v, err := s.e.look(ctx, Task{ID: key}, EventID(after), limit)
+	v, err := s.e.look(ctx, Task{ID: key}, EventID(after), limit, 0)
 	if err != nil {
 		return fanout.Page{}, sourceError(err)
 	}

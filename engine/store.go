@@ -9,7 +9,7 @@ import (
 // change of status and the event that tells of it are one atomic step; see
 // docs/adr/0001-one-store.md.
 //
-// What else a store can do is looked for once, in New: [Signals], [Leases],
+// What else a store can do is looked for once, in New: [BoundedReader], [Signals], [Leases],
 // [ActionStore], [Revocations], [AttachmentStore], [ReadinessProbe] and
 // io.Closer, and the method SingleProcess (see [Engine.SingleProcess]).
 //

@@ -54,7 +54,7 @@ func (b *Bridge) action(ctx context.Context, c *fiber.Ctx, auth engine.AuthConte
 	if res.Status == engine.ActionStatusDeduplicated {
 		status = fiber.StatusOK
 	}
-	return sendJSON(c, status, acted{res.TaskID, res.SuspendID, res.ClientActionID, res.Status})
+	return b.sendJSON(c, status, acted{res.TaskID, res.SuspendID, res.ClientActionID, res.Status})
 }
 
 // parseAction holds doc to the schema of an action request and lists everything

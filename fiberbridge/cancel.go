@@ -39,7 +39,7 @@ func (b *Bridge) cancel(ctx context.Context, c *fiber.Ctx, auth engine.AuthConte
 	if res.AlreadyTerminal {
 		status = "ALREADY_TERMINAL"
 	}
-	return sendJSON(c, fiber.StatusAccepted, cancelled{res.TaskID, status})
+	return b.sendJSON(c, fiber.StatusAccepted, cancelled{res.TaskID, status})
 }
 
 // cancelReason reads the optional body. Without one the Content-Type, which

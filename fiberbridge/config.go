@@ -21,6 +21,7 @@ type Config struct {
 	SSE       SSEConfig
 	WebSocket WebSocketConfig
 	Streams   StreamsConfig
+	Answers   AnswersConfig
 	Uploads   UploadConfig
 	Drain     DrainConfig
 
@@ -118,7 +119,8 @@ type StreamsConfig struct {
 	// MaxPerTask is how many subscribers one task may have. Defaults to no
 	// bound but Max.
 	MaxPerTask int
-	// MaxPollsPerSubject is how many polls of one subject may wait at once.
+	// MaxPollsPerSubject is how many polls of one subject there may be at once,
+	// whether they wait, are answered, or their answers have not left yet.
 	// Defaults to 1000.
 	MaxPollsPerSubject int
 	// Recheck is how often the ownership policy is asked again about each open
@@ -136,6 +138,24 @@ type StreamsConfig struct {
 	// its own, as for TLS. For comparison and for systems where a duplicated
 	// descriptor is unwelcome.
 	DisableFastPath bool
+}
+
+// AnswersConfig bounds plain answers, which are all that are no streams, until
+// they have left.
+type AnswersConfig struct {
+	// PageBytes bounds the events of one page of a poll; the first event counts
+	// whatever its size. Defaults to 1 MiB.
+	PageBytes int
+	// MaxBytesPerSubject is how much the answers of one subject may hold that
+	// have not left yet, and MaxBytes those of all. Beyond that further ones are
+	// refused with RATE_LIMITED. Answers of up to 16 KiB do not count. Default to
+	// 16 MiB and 128 MiB.
+	MaxBytesPerSubject, MaxBytes int64
+	// WriteTimeout is how long an answer may take to leave, for each MiB of it
+	// that is begun; then its connection is closed. fiber.Config.WriteTimeout
+	// counts instead if it is set; and must be, for middleware that adds large
+	// bodies to the bridge's answers. Defaults to 1m.
+	WriteTimeout time.Duration
 }
 
 // UploadConfig bounds the files of a multipart create. What one caller may

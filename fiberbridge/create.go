@@ -73,7 +73,7 @@ func (b *Bridge) create(ctx context.Context, c *fiber.Ctx, auth engine.AuthConte
 	} else if location := b.location(c, res.Task.ID); location != "" {
 		c.Set(fiber.HeaderLocation, location)
 	}
-	return sendJSON(c, status, created{res.Task.ID, res.Task.Status, res.Task.ClientRequestID, res.Deduplicated})
+	return b.sendJSON(c, status, created{res.Task.ID, res.Task.Status, res.Task.ClientRequestID, res.Deduplicated})
 }
 
 // createJSON reads a create request's JSON body.

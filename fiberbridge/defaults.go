@@ -42,6 +42,11 @@ func (c Config) withDefaults() Config {
 	orValue(&c.Streams.MaxPollsPerSubject, 1000)
 	orValue(&c.Streams.WriteTimeout, 30*time.Second)
 
+	orValue(&c.Answers.PageBytes, 1<<20)
+	orValue(&c.Answers.MaxBytesPerSubject, 16<<20)
+	orValue(&c.Answers.MaxBytes, max(128<<20, c.Answers.MaxBytesPerSubject))
+	orValue(&c.Answers.WriteTimeout, time.Minute)
+
 	orValue(&c.Uploads.MaxFiles, 10)
 	orValue(&c.Uploads.MaxFileBytes, 10<<20)
 	orValue(&c.Uploads.MaxTotalBytes, max(32<<20, c.Uploads.MaxFileBytes))
@@ -95,6 +100,7 @@ func (c *Config) validate() error {
 		{"WebSocket.SubscribeTimeout", c.WebSocket.SubscribeTimeout},
 		{"WebSocket.IdleTimeout", c.WebSocket.IdleTimeout},
 		{"Streams.WriteTimeout", c.Streams.WriteTimeout},
+		{"Answers.WriteTimeout", c.Answers.WriteTimeout},
 		{"Uploads.ReadTimeout", c.Uploads.ReadTimeout},
 		{"Drain.Timeout", c.Drain.Timeout},
 		{"Drain.RetryMin", c.Drain.RetryMin},
@@ -123,6 +129,9 @@ func (c *Config) validate() error {
 		{"Streams.MaxPerSubject", int64(c.Streams.MaxPerSubject)},
 		{"Streams.MaxPerTask", int64(c.Streams.MaxPerTask)},
 		{"Streams.MaxPollsPerSubject", int64(c.Streams.MaxPollsPerSubject)},
+		{"Answers.PageBytes", int64(c.Answers.PageBytes)},
+		{"Answers.MaxBytesPerSubject", c.Answers.MaxBytesPerSubject},
+		{"Answers.MaxBytes", c.Answers.MaxBytes},
 		{"Uploads.MaxFiles", int64(c.Uploads.MaxFiles)},
 		{"Uploads.MaxFileBytes", c.Uploads.MaxFileBytes},
 		{"Uploads.MaxTotalBytes", c.Uploads.MaxTotalBytes},

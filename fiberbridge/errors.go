@@ -95,7 +95,7 @@ func (b *Bridge) refuse(c *fiber.Ctx, status int, e *engine.Error) error {
 	if passing(status) {
 		c.Set(fiber.HeaderRetryAfter, strconv.FormatInt(b.retryAfter(e), 10))
 	}
-	return sendJSON(c, status, body)
+	return b.sendJSON(c, status, body)
 }
 
 // classify finds the *engine.Error in err, and makes one of any other error.
@@ -138,20 +138,21 @@ func (b *Bridge) retryAfter(e *engine.Error) int64 {
 }
 
 // sendJSON answers with v, which nobody may store: it is one subject's.
-func sendJSON(c *fiber.Ctx, status int, v any) error {
+func (b *Bridge) sendJSON(c *fiber.Ctx, status int, v any) error {
 	body, err := json.Marshal(v)
 	if err != nil { // none of the types has a value that does not encode
 		return err
 	}
-	return sendBody(c, status, body)
+	return b.sendBody(c, status, body)
 }
 
 // sendBody answers with JSON that is encoded already and given away.
-func sendBody(c *fiber.Ctx, status int, body []byte) error {
+func (b *Bridge) sendBody(c *fiber.Ctx, status int, body []byte) error {
 	c.Status(status)
 	c.Set(fiber.HeaderContentType, fiber.MIMEApplicationJSON)
 	c.Set(fiber.HeaderCacheControl, "no-store")
 	c.Response().ResetBody()
 	c.Response().SetBodyRaw(body)
+	b.mustLeave(c, len(body))
 	return nil
 }

@@ -26,7 +26,7 @@ func (b *Bridge) Health(c *fiber.Ctx) error {
 	if err := unsettled(c); err != nil {
 		return b.fail(c, err)
 	}
-	return sendBody(c, fiber.StatusOK, []byte(`{"status":"ok"}`))
+	return b.sendBody(c, fiber.StatusOK, []byte(`{"status":"ok"}`))
 }
 
 // Ready is the handler of Routes.Ready: 200 if every dependency can serve and
@@ -63,5 +63,5 @@ func (b *Bridge) Ready(c *fiber.Ctx) error {
 	if status != fiber.StatusOK {
 		body.Status = "not_ready"
 	}
-	return sendJSON(c, status, body)
+	return b.sendJSON(c, status, body)
 }

@@ -105,7 +105,7 @@ func (h *streamHost) placesOf(task string) int {
 	return h.bridge.streams.perTask[task]
 }
 
-// Polls that wait are bounded by subject; those that do not wait are not.
+// Polls are bounded by subject, whether they wait or not.
 func TestPollsPerSubject(t *testing.T) {
 	overStores(t, func(t *testing.T, start func(hostSetup) nodes) {
 		n := start(hostSetup{bridge: func(c *Config) { c.Streams.MaxPollsPerSubject = 1 }})
@@ -116,8 +116,11 @@ func TestPollsPerSubject(t *testing.T) {
 		if c := h.get(t, pollPath(task)); c.status != 429 || c.header.Get("Retry-After") == "" {
 			t.Errorf("the second: %d", c.status)
 		}
-		if c := h.get(t, "/api/v1/tasks/"+task+"/events"); c.status != 200 {
+		if c := h.get(t, "/api/v1/tasks/"+task+"/events"); c.status != 429 {
 			t.Errorf("one that does not wait: %d", c.status)
+		}
+		if c := h.get(t, "/api/v1/tasks/"+task+"/events", bearer("bob")); c.status != 404 {
+			t.Errorf("another subject: %d", c.status)
 		}
 		emit(t, run, 1)
 		if c := answer(t, first); c.status != 200 {

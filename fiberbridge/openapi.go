@@ -25,5 +25,7 @@ func (b *Bridge) OpenAPI(c *fiber.Ctx) error {
 		doc = protocol.OpenAPI()
 	}
 	c.Set(fiber.HeaderContentType, fiber.MIMEApplicationJSON)
-	return c.Send(doc)
+	c.Response().SetBodyRaw(doc)
+	b.mustLeave(c, len(doc))
+	return nil
 }

@@ -33,12 +33,11 @@ func (b *Bridge) poll(ctx context.Context, c *fiber.Ctx, auth engine.AuthContext
 	if !auth.ExpiresAt.IsZero() { // nothing is delivered to expired credentials
 		req.Wait = min(req.Wait, max(0, time.Until(auth.ExpiresAt)))
 	}
+	req.MaxBytes = b.cfg.Answers.PageBytes
+	if err := b.streams.takePoll(c, &auth, req.Wait > 0); err != nil {
+		return err
+	}
 	if req.Wait > 0 {
-		done, err := b.streams.reservePoll(&auth)
-		if err != nil {
-			return err
-		}
-		defer done()
 		// What answer allows is for the work; the wait comes on top.
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(c.UserContext(), requestLimit+req.Wait)
@@ -49,7 +48,11 @@ func (b *Bridge) poll(ctx context.Context, c *fiber.Ctx, auth engine.AuthContext
 	if err != nil {
 		return err
 	}
-	return sendBody(c, fiber.StatusOK, appendPollPage(nil, res, cursor))
+	size := pageSize(res)
+	if err := b.streams.takeBytes(c, &auth, size); err != nil {
+		return err
+	}
+	return b.sendBody(c, fiber.StatusOK, appendPollPage(make([]byte, 0, size), res, cursor))
 }
 
 // pollQuery reads the query of a poll. cursor is the cursor's text, which is
@@ -99,17 +102,19 @@ func queryNumber(c *fiber.Ctx, wrong *fieldErrors, name string, lowest, highest,
 	return int(n)
 }
 
+// pageSize is close to the size of a page, and no less.
+func pageSize(res engine.PollResult) int {
+	size := 512
+	for _, e := range res.Events {
+		size += len(e.Payload) + 256
+	}
+	return size
+}
+
 // appendPollPage appends a page as clients see it. Everything in it is fixed,
 // checked (ids, cursor, status, reason) or JSON already (events), so nothing
 // is escaped and nothing encoded twice.
 func appendPollPage(dst []byte, res engine.PollResult, cursor string) []byte {
-	if dst == nil {
-		size := 256
-		for _, e := range res.Events {
-			size += len(e.Payload) + 192
-		}
-		dst = make([]byte, 0, size)
-	}
 	dst = append(dst, `{"taskId":"`...)
 	dst = append(dst, res.TaskID...)
 	dst = append(dst, `","status":"`...)

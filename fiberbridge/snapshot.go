@@ -41,6 +41,9 @@ func (b *Bridge) snapshot(ctx context.Context, c *fiber.Ctx, auth engine.AuthCon
 		return err
 	}
 	t := s.Task
+	if err := b.streams.takeBytes(c, &auth, snapshotSize(t)); err != nil {
+		return err
+	}
 	body := snapshot{
 		TaskID:                t.ID,
 		TaskType:              t.Type,
@@ -68,7 +71,23 @@ func (b *Bridge) snapshot(ctx context.Context, c *fiber.Ctx, auth engine.AuthCon
 	if err != nil {
 		return err
 	}
-	return sendBody(c, fiber.StatusOK, text)
+	return b.sendBody(c, fiber.StatusOK, text)
+}
+
+// snapshotSize is close to the size of a task's snapshot.
+func snapshotSize(t engine.Task) int {
+	size := 1 << 10
+	if t.Terminal != nil {
+		size += len(t.Terminal.Payload)
+	}
+	for i := range t.Suspensions {
+		s := &t.Suspensions[i]
+		size += len(s.UIHints) + len(s.Interaction) + 1<<10
+		for _, action := range s.AllowedActions {
+			size += len(action) + 3
+		}
+	}
+	return size
 }
 
 // encodeVerbatim is json.Marshal without escapes for HTML, so that an event is

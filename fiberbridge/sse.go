@@ -46,6 +46,7 @@ func (b *Bridge) SSE(c *fiber.Ctx) error {
 	if at.over {
 		place.cancel()
 		c.Set(fiber.HeaderCacheControl, "no-store")
+		b.mustLeave(c, 0)
 		return c.SendStatus(fiber.StatusNoContent)
 	}
 	if full == nil {

@@ -28,7 +28,7 @@ var (
 	errFull        = engine.NewError(engine.CodeTooManyStreams, "too many streams are open")
 	errSubjectFull = engine.NewError(engine.CodeTooManyStreams, "the caller has too many streams open")
 	errTaskFull    = engine.NewError(engine.CodeTooManyStreams, "the task has too many subscribers")
-	errPollsFull   = engine.NewError(engine.CodeTooManyStreams, "the caller has too many polls waiting")
+	errPollsFull   = engine.NewError(engine.CodeTooManyStreams, "the caller has too many polls at once")
 	errDraining    = engine.NewError(engine.CodeServerDraining, "the server is shutting down")
 )
 
@@ -173,30 +173,6 @@ func (s *streams) leave(m subscriber) {
 	s.forget(st.who)
 	s.count(-1)
 	s.eng.Metrics().Add(engine.MetricStreams, -1, m.transport())
-}
-
-// reservePoll takes a place for a waiting poll; done gives it back.
-func (s *streams) reservePoll(auth *engine.AuthContext) (done func(), err error) {
-	open := s.group.Len()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.exhausted(open) {
-		return nil, errFull
-	}
-	who := s.subject(auth)
-	if who.polls >= s.cfg.Streams.MaxPollsPerSubject {
-		s.forget(who)
-		return nil, errPollsFull
-	}
-	who.polls++
-	s.polls++
-	return func() {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		s.polls--
-		who.polls--
-		s.forget(who)
-	}, nil
 }
 
 // count keeps empty in step with used. s.mu is held.

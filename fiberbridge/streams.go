@@ -55,8 +55,10 @@ type streams struct {
 	draining bool
 	// used counts tickets and subscribers, waiting the tickets alone.
 	used, waiting int
-	// polls counts those that wait.
+	// polls counts polls, and unread the bytes of large answers, until they have
+	// left.
 	polls       int
+	unread      int64
 	subscribers []*stream
 	subjects    map[string]*subject
 	perTask     map[string]int // of tasks with subscribers, if that is bounded

@@ -16,10 +16,22 @@ import (
 // events, and what is over the limit was fetched for nothing.
 const firstEntries = 64
 
+// largeEntry is what an entry of a page that is bounded in bytes is taken to
+// have until some were seen. Usual entries are smaller; one may have 256 KiB.
+const largeEntry = 64 << 10
+
+var _ engine.BoundedReader = (*Store)(nil)
+
 // Read implements engine.EventStore, usually in one round trip: the page, then
 // the oldest entry, then the newest id, then the record. In this order an
 // oldest event at or before the cursor proves that the page misses nothing.
 func (s *Store) Read(ctx context.Context, taskID string, after engine.EventID, limit int) (engine.Page, error) {
+	return s.ReadBytes(ctx, taskID, after, limit, math.MaxInt)
+}
+
+// ReadBytes implements engine.BoundedReader. It may fetch more than the page
+// has, as far as its first entries are large.
+func (s *Store) ReadBytes(ctx context.Context, taskID string, after engine.EventID, limit, maxBytes int) (engine.Page, error) {
 	if s.isClosed() {
 		return engine.Page{}, errClosed()
 	}
@@ -32,7 +44,7 @@ func (s *Store) Read(ctx context.Context, taskID string, after engine.EventID, l
 	log, b := s.keys.log(taskID), s.client.B
 	// An entry holds an event after the cursor at least, except one: the
 	// cursor's own, or the header.
-	count := min(limit, firstEntries) + 1
+	count := min(limit, firstEntries, max(maxBytes/largeEntry, 1)) + 1
 	answers := s.client.DoMulti(ctx,
 		s.entriesFrom(log, after, count),
 		b().Xrange().Key(log).Start("-").End("+").Count(2).Build(),
@@ -49,10 +61,19 @@ func (s *Store) Read(ctx context.Context, taskID string, after engine.EventID, l
 		}
 	}
 	p, fetched, err := readPage(taskID, after, limit, answers)
-	for err == nil && fetched == count && len(p.Events) < limit && p.More {
-		count = min(limit-len(p.Events), 2*count) + 1
+	for entries := fetched; err == nil && fetched == count && len(p.Events) < limit && p.More; entries += fetched {
+		bytes := payloadBytes(p.Events)
+		if bytes >= maxBytes {
+			break
+		}
+		more := 2 * count
+		if maxBytes < math.MaxInt { // what an entry has is known by now
+			more = min(8*count, max((maxBytes-bytes)/max(bytes/entries, 1), 1))
+		}
+		count = min(limit-len(p.Events), more) + 1
 		fetched, err = s.readOn(ctx, &p, taskID, limit, count)
 	}
+	cut(&p, maxBytes)
 	if errors.Is(err, errUnreadable) {
 		return engine.Page{}, damaged("read a log", err)
 	}
@@ -146,6 +167,25 @@ func finish(p *engine.Page) {
 		p.Last = last
 	}
 	p.More = last != p.Last
+}
+
+// payloadBytes is what the payloads of events have together.
+func payloadBytes(events []engine.Event) (sum int) {
+	for i := range events {
+		sum += len(events[i].Payload)
+	}
+	return sum
+}
+
+// cut ends a page with the event with which its payloads reach maxBytes.
+func cut(p *engine.Page, maxBytes int) {
+	for i := range p.Events {
+		if maxBytes -= len(p.Events[i].Payload); maxBytes <= 0 {
+			p.Events = p.Events[: i+1 : i+1]
+			finish(p)
+			return
+		}
+	}
 }
 
 var errUnreadable = errors.New("what is stored cannot be read")

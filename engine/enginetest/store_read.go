@@ -3,12 +3,14 @@ package enginetest
 import (
 	"fmt"
 	"math"
+	"strings"
 
 	"github.com/taskbridge/taskbridge-fiber/engine"
 )
 
 var readTests = []storeTest{
 	{"every cursor and limit give the page they should", testPages, false},
+	{"pages bounded in bytes", testPagesInBytes, false},
 	{"cursors that name no event", testStrangeCursors, false},
 	{"an empty log", testEmptyLog, false},
 }
@@ -38,6 +40,50 @@ func testPages(f *fixture) {
 			}
 			if p.Found != (i > 0) || p.More != (end < n) || p.Expired {
 				f.Errorf("%s: found %v, more %v, expired %v", name, p.Found, p.More, p.Expired)
+			}
+		}
+	}
+}
+
+// testPagesInBytes holds a store that is an engine.BoundedReader to its bound,
+// with appends of one event and of several, small ones and large ones.
+func testPagesInBytes(f *fixture) {
+	store, ok := f.store.(engine.BoundedReader)
+	if !ok {
+		f.Skip("pages are not bounded in bytes")
+	}
+	task := f.create()
+	large := func(n int) engine.Draft { return message(strings.Repeat("x", n<<10)) }
+	f.append(task.ID, started(), message("1"))
+	for range 3 {
+		f.append(task.ID, large(30), message("2"), large(10))
+		f.append(task.ID, large(100))
+		f.messages(task.ID, 40)
+	}
+	f.append(task.ID, completed())
+	all := f.log(task.ID)
+	n := len(all)
+	for _, from := range []int{0, 1, 2, 3, 4, 5, 10, n / 2, n - 1, n} {
+		var cursor engine.EventID
+		if from > 0 {
+			cursor = all[from-1].ID
+		}
+		for _, maxBytes := range []int{1, 100, 20 << 10, 64 << 10, 150 << 10, 200 << 10, 1 << 20} {
+			for _, limit := range []int{1, 5, 60, 500} {
+				name := fmt.Sprintf("after event %d, limit %d, %d bytes", from, limit, maxBytes)
+				p, err := store.ReadBytes(f.ctx(), task.ID, cursor, limit, maxBytes)
+				if err != nil {
+					f.Fatalf("%s: %v", name, err)
+				}
+				end, sum := from, 0
+				for end < n && end-from < limit && sum < maxBytes {
+					sum += len(all[end].Payload)
+					end++
+				}
+				sameEvents(f.T, name, p.Events, all[from:end])
+				if p.First != all[0].ID || p.Last != all[n-1].ID || p.Found != (from > 0) || p.More != (end < n && from < n) || p.Expired {
+					f.Errorf("%s: first %s, last %s, found %v, more %v, expired %v", name, p.First, p.Last, p.Found, p.More, p.Expired)
+				}
 			}
 		}
 	}

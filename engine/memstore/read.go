@@ -6,8 +6,15 @@ import (
 	"github.com/taskbridge/taskbridge-fiber/engine"
 )
 
+var _ engine.BoundedReader = (*Store)(nil)
+
 // Read implements engine.EventStore.
-func (s *Store) Read(_ context.Context, taskID string, after engine.EventID, limit int) (engine.Page, error) {
+func (s *Store) Read(ctx context.Context, taskID string, after engine.EventID, limit int) (engine.Page, error) {
+	return s.ReadBytes(ctx, taskID, after, limit, 0)
+}
+
+// ReadBytes implements engine.BoundedReader. Zero maxBytes is no bound.
+func (s *Store) ReadBytes(_ context.Context, taskID string, after engine.EventID, limit, maxBytes int) (engine.Page, error) {
 	e, err := s.find(taskID)
 	if err != nil {
 		return engine.Page{}, err
@@ -25,6 +32,9 @@ func (s *Store) Read(_ context.Context, taskID string, after engine.EventID, lim
 		Expired: e.expired,
 	}
 	rest := e.log.after(after)
+	if maxBytes > 0 {
+		limit = reach(rest, limit, maxBytes)
+	}
 	if len(rest) > 0 && len(rest[0]) >= limit {
 		p.Events = rest[0][:limit:limit]
 	} else if len(rest) > 0 {
@@ -41,4 +51,20 @@ func (s *Store) Read(_ context.Context, taskID string, after engine.EventID, lim
 		p.More = p.Events[n-1].ID != p.Last
 	}
 	return p, nil
+}
+
+// reach returns how many of at most limit events it takes for their payloads to
+// be maxBytes together.
+func reach(batches [][]engine.Event, limit, maxBytes int) (n int) {
+	for _, batch := range batches {
+		for i := range batch {
+			if n++; n >= limit {
+				return limit
+			}
+			if maxBytes -= len(batch[i].Payload); maxBytes <= 0 {
+				return n
+			}
+		}
+	}
+	return limit
 }

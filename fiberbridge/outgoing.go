@@ -1,0 +1,155 @@
+package fiberbridge
+
+import (
+	"net"
+	"runtime"
+	"time"
+
+	"github.com/gofiber/fiber/v2"
+
+	"github.com/taskbridge/taskbridge-fiber/engine"
+	"github.com/taskbridge/taskbridge-fiber/fiberbridge/internal/socket"
+)
+
+// smallAnswer is the size up to which an answer does not count: its connection
+// takes as much.
+const smallAnswer = 16 << 10
+
+var (
+	errUnread    = engine.NewError(engine.CodeRateLimited, "the caller has not read the answers that it has asked for")
+	errUnreadAll = engine.NewError(engine.CodeRateLimited, "too many answers have not been read yet")
+)
+
+// outgoing is what a plain answer holds until it has left or its connection has
+// died: a write deadline, a place among the caller's polls, bytes. It is one of
+// the request's values: fasthttp closes those when it is through with the
+// request, whatever became of the answer.
+type outgoing struct {
+	conn net.Conn // whose write deadline we have set
+	held *allowance
+}
+
+// allowance is what counts against a limit.
+type allowance struct {
+	s     *streams
+	who   *subject
+	poll  bool
+	bytes int64
+}
+
+type outgoingKey struct{}
+
+// outgoingOf finds or makes the request's.
+func outgoingOf(c *fiber.Ctx) *outgoing {
+	o, ok := c.Locals(outgoingKey{}).(*outgoing)
+	if !ok {
+		o = &outgoing{}
+		c.Locals(outgoingKey{}, o)
+	}
+	return o
+}
+
+// hold keeps a until the answer has left.
+func (o *outgoing) hold(a allowance) {
+	o.held = &a
+	// A request that fasthttp's own timeout handler has given up is never reset.
+	runtime.AddCleanup(o, (*allowance).giveBack, o.held)
+}
+
+// mustLeave gives an answer of size bytes the time that it may take to leave.
+// fasthttp sets no write deadline unless the host wants one, and that one counts.
+func (b *Bridge) mustLeave(c *fiber.Ctx, size int) {
+	if app := c.App(); app.Config().WriteTimeout > 0 || app.Server().WriteTimeout > 0 || c.Context().Hijacked() {
+		return
+	}
+	conn := c.Context().Conn()
+	if conn == nil {
+		return
+	}
+	begun := time.Duration(size>>20 + 1) // of MiB
+	if conn.SetWriteDeadline(time.Now().Add(begun*b.cfg.Answers.WriteTimeout)) == nil {
+		outgoingOf(c).conn = conn
+	}
+	// The end of an answer to a pipelined request may still be with fasthttp when
+	// the deadline is lifted, and what the kernel has taken is past it.
+	socket.BoundUnacknowledged(conn, b.cfg.Answers.WriteTimeout)
+}
+
+// Close is io.Closer's, for fasthttp.
+func (o *outgoing) Close() error {
+	if o.conn != nil {
+		_ = o.conn.SetWriteDeadline(time.Time{}) // a connection that refuses it is gone
+		o.conn = nil
+	}
+	if o.held != nil {
+		o.held.giveBack()
+	}
+	return nil
+}
+
+// takePoll takes a place among the caller's polls until the answer has left.
+func (s *streams) takePoll(c *fiber.Ctx, auth *engine.AuthContext, waits bool) error {
+	open := s.group.Len()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if waits && s.exhausted(open) {
+		return errFull
+	}
+	who := s.subject(auth)
+	if who.polls >= s.cfg.Streams.MaxPollsPerSubject {
+		s.forget(who)
+		return errPollsFull
+	}
+	who.polls++
+	s.polls++
+	outgoingOf(c).hold(allowance{s: s, who: who, poll: true})
+	return nil
+}
+
+// takeBytes counts an answer of about size bytes until it has left. Large answers
+// that wait for their readers may take so much in all, and of one subject; and
+// those of one subject at most half of what is left to all, so that a few
+// subjects do not take everything. A subject that has none is refused only when
+// there is no room at all.
+func (s *streams) takeBytes(c *fiber.Ctx, auth *engine.AuthContext, size int) error {
+	if size <= smallAnswer {
+		return nil
+	}
+	n, limits := int64(size), &s.cfg.Answers
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	left := limits.MaxBytes - s.unread
+	if n > left && s.unread > 0 {
+		return errUnreadAll
+	}
+	who := s.subject(auth)
+	if who.unread > 0 && who.unread+n > min(limits.MaxBytesPerSubject, left/2) {
+		return errUnread
+	}
+	o := outgoingOf(c)
+	if o.held == nil {
+		o.hold(allowance{s: s, who: who})
+	}
+	o.held.bytes += n
+	who.unread += n
+	s.unread += n
+	return nil
+}
+
+// giveBack gives everything back, once.
+func (a *allowance) giveBack() {
+	a.s.mu.Lock()
+	defer a.s.mu.Unlock()
+	if !a.poll && a.bytes == 0 {
+		return
+	}
+	if a.poll {
+		a.who.polls--
+		a.s.polls--
+		a.poll = false
+	}
+	a.who.unread -= a.bytes
+	a.s.unread -= a.bytes
+	a.bytes = 0
+	a.s.forget(a.who)
+}
