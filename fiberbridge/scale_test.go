@@ -36,6 +36,9 @@ import (
 // event in order; those that stopped must hold nobody up, and get the rest when
 // they read on.
 func TestScaleOneTaskManySubscribers(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it takes long")
+	}
 	const perTransport, tokens = 2000, 2000
 	const events = tokens + 2 // STARTED and COMPLETED
 

@@ -15,6 +15,9 @@ import (
 // A reader that is slow but never stops is not one that takes nothing: its
 // window opens in steps smaller than what the kernel has for it.
 func TestStreamSteadyReaderIsNotCut(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it takes long")
+	}
 	t.Parallel()
 	h := startHost(t, hostSetup{
 		bridge:  func(c *Config) { c.Streams.WriteTimeout = 3 * time.Second },

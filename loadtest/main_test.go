@@ -256,7 +256,7 @@ func TestAHostThatDies(t *testing.T) {
 		}
 	}()
 	// Long enough for the end not to come before the kill.
-	code, r, out := drive(t.Context(), t, "-scenario", "fan-out", "-subscribers", "20", "-duration", "4s", "-timeout", "1s", "-host", script)
+	code, r, out := drive(t.Context(), t, "-scenario", "fan-out", "-subscribers", "20", "-duration", "10s", "-timeout", "1s", "-host", script)
 	if code != exitLost || r.Checks.Incomplete != 20 || !strings.Contains(out, "ended by itself") {
 		t.Errorf("exit %d, %+v: %s", code, r.Checks, out)
 	}

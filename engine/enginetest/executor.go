@@ -39,7 +39,7 @@ func NewExecutor() *Executor {
 }
 
 // submissionWait bounds how long Next waits for the code under test.
-const submissionWait = 10 * time.Second
+const submissionWait = time.Minute
 
 // Next returns the Run of the task that was submitted first among those that
 // neither Next nor Task has returned yet. It waits for one, and fails the test

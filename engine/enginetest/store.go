@@ -226,7 +226,7 @@ func accepted(id string) engine.Draft {
 
 // patience bounds every wait for something that must happen, on a machine that
 // has much else to do.
-const patience = 30 * time.Second
+const patience = 2 * time.Minute
 
 // eventually waits until cond holds.
 func eventually(t *testing.T, what string, cond func() bool) {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/taskbridge/taskbridge-fiber/engine"
+	"github.com/taskbridge/taskbridge-fiber/internal/intime"
 )
 
 // dueLag is how late Due may be.
@@ -91,8 +92,9 @@ func (f *fixture) wantNothingDue(during time.Duration) {
 }
 
 func testDueSettled(f *fixture) {
-	at := time.Now().Add(2 * time.Second)
 	answered, ended, erased, resumed := f.create(), f.create(), f.create(), f.create()
+	// Not before they are settled, however long that takes.
+	at := time.Now().Add(intime.For(f.T, 2*time.Second, func() { f.append(f.create().ID, asking("t", time.Time{}, nil)) }))
 	for _, task := range []engine.Task{answered, ended, erased, resumed} {
 		f.append(task.ID, asking("s", at, nil), asking("t", time.Time{}, nil))
 	}

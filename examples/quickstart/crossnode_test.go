@@ -141,7 +141,7 @@ func (d *demo) request(path, body string) (int, map[string]any) {
 
 // soon is much longer than an event takes from one host to another, and much
 // shorter than any interval at which somebody looks by himself.
-const soon = time.Second
+const soon = 4 * time.Second
 
 func TestCancelOnTheOtherHostWakesAParkedPoll(t *testing.T) {
 	a, b := pair(t)

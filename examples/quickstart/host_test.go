@@ -238,13 +238,14 @@ func TestDrainKeepsItsTime(t *testing.T) {
 	if code := d.waitExit(); code != exitOK {
 		t.Errorf("exit code %d", code)
 	}
-	if took := time.Since(start); took > 2*time.Second {
+	// Its tasks never end: without the limit it would take for ever.
+	if took := time.Since(start); took > 15*time.Second {
 		t.Errorf("took %s", took)
 	}
 }
 
 func TestSecondSignalExitsAtOnce(t *testing.T) {
-	d := serve(t, "-drain", "3s")
+	d := serve(t, "-drain", "6s")
 	stream := bufio.NewReader(d.follow(d.start("stall", `{}`)).Body)
 	if _, err := stream.ReadString('\n'); err != nil {
 		t.Fatal(err)
@@ -255,7 +256,7 @@ func TestSecondSignalExitsAtOnce(t *testing.T) {
 	if code := d.waitExit(); code != exitFailed {
 		t.Errorf("exit code %d", code)
 	}
-	if took := time.Since(start); took > 300*time.Millisecond {
+	if took := time.Since(start); took > 3*time.Second { // half of the drain, on a busy machine
 		t.Errorf("took %s", took)
 	}
 	// In this process what was left behind still has to end.

@@ -48,7 +48,7 @@ func (t tidy) Run() int {
 }
 
 // patience bounds every wait for something that should happen.
-const patience = 20 * time.Second
+const patience = 2 * time.Minute // only a failure meets it
 
 // demo is a host that run serves in this process.
 type demo struct {

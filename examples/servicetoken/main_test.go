@@ -44,7 +44,7 @@ func TestServices(t *testing.T) {
 	served := make(chan error, 1)
 	go func() { served <- app.Listener(ln) }()
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
 		if err := errors.Join(bridge.Shutdown(ctx), app.ShutdownWithContext(ctx), <-served); err != nil {
 			t.Error(err)
@@ -83,7 +83,7 @@ func TestParseServices(t *testing.T) {
 
 func do(t *testing.T, method, url, token, body string) *http.Response {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	t.Cleanup(cancel)
 	req, err := http.NewRequestWithContext(ctx, method, url, strings.NewReader(body))
 	if err != nil {
