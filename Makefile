@@ -18,7 +18,8 @@ help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: ## Start the demo host on the embedded store; prints a URL whose page works.
-	$(GO) run ./examples/quickstart -addr $(ADDR)
+	@$(GO) build -o $(BIN)/quickstart ./examples/quickstart
+	@$(BIN)/quickstart -addr $(ADDR)
 
 # They go on after what fails, and sum up at the end.
 UNIT := library middleware jwt jsonschema gate

@@ -3,8 +3,12 @@
 // who are not, and examples/quickstart for a host with everything.
 //
 //	go run ./examples/minimal
-//	curl -d '{"clientRequestId":"1","taskType":"count"}' -H 'Content-Type: application/json' -H 'X-User: ada' localhost:8080/api/v1/tasks
-//	curl -N -H 'X-User: ada' localhost:8080/api/v1/tasks/TASK_ID/events/stream
+//
+// In a second terminal, create a task and follow it to its end:
+//
+//	ID=$(curl -s -H 'X-User: ada' -H 'Content-Type: application/json' localhost:8080/api/v1/tasks \
+//	  -d '{"clientRequestId": "'$(date +%s%N)'", "taskType": "count"}' | sed 's/.*"taskId":"\([^"]*\)".*/\1/')
+//	curl -N -H 'X-User: ada' localhost:8080/api/v1/tasks/$ID/events/stream
 package main
 
 import (

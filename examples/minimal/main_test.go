@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"net"
 	"net/http"
+	"os"
+	"os/exec"
 	"slices"
 	"strings"
 	"testing"
@@ -22,7 +24,9 @@ func TestMain(m *testing.M) {
 		goleak.IgnoreAnyFunction("github.com/valyala/fasthttp.(*workerPool).Start.func2"))
 }
 
-func TestFollowATask(t *testing.T) {
+// listen serves the host on a free port.
+func listen(t *testing.T) (addr string) {
+	t.Helper()
 	app, bridge, err := newApp()
 	if err != nil {
 		t.Fatal(err)
@@ -46,7 +50,31 @@ func TestFollowATask(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	base := "http://" + ln.Addr().String() + "/api/v1/tasks"
+	return ln.Addr().String()
+}
+
+// The commands in main.go's comment work as they stand.
+func TestCommands(t *testing.T) {
+	source, err := os.ReadFile("main.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, script, found := strings.Cut(string(source), "to its end:\n//\n")
+	script, _, ended := strings.Cut(script, "package main")
+	if !found || !ended || strings.Count(script, "localhost:8080") != 2 {
+		t.Fatal("main.go has no commands")
+	}
+	script = strings.ReplaceAll(strings.ReplaceAll(script, "//\t", ""), "localhost:8080", listen(t))
+	cmd := exec.CommandContext(t.Context(), "sh", "-eu")
+	cmd.Stdin = strings.NewReader(script)
+	out, err := cmd.CombinedOutput()
+	if err != nil || !strings.Contains(string(out), `"type":"TASK_COMPLETED"`) {
+		t.Errorf("%v: %s", err, out)
+	}
+}
+
+func TestFollowATask(t *testing.T) {
+	base := "http://" + listen(t) + "/api/v1/tasks"
 
 	var created struct{ TaskID string }
 	res := do(t, http.MethodPost, base, `{"clientRequestId":"1","taskType":"count"}`)

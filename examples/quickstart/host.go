@@ -128,9 +128,11 @@ func newStore(s settings, logger *slog.Logger) (store, error) {
 	if s.redis != "" {
 		return newRedisStore(s, logger)
 	}
+	logger.Info("tasks are kept in memory and end with this process; -redis (REDIS_URL) keeps them in Redis")
 	return newMemoryStore(s, logger)
 }
 
+// newMemoryStore is the embedded store, or what keeps attachments beside Redis.
 func newMemoryStore(s settings, logger *slog.Logger) (*memstore.Store, error) {
 	cfg := memstore.Config{
 		MaxStreamLength: s.maxStreamLength,

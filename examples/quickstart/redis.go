@@ -44,6 +44,8 @@ func newRedisStore(s settings, logger *slog.Logger) (store, error) {
 	if err != nil {
 		return nil, errors.Join(err, files.Close())
 	}
+	// Addresses only: the URL may hold a password.
+	logger.Info("tasks are kept in Redis", "at", option.InitAddress, "prefix", s.redisPrefix)
 	return redisStore{tasks, files, files}, nil
 }
 
