@@ -40,6 +40,9 @@ func firstSteps(t *testing.T, url string) string {
 
 // The README's commands work as they stand, pasted once or twice, in any shell.
 func TestReadmeFirstSteps(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes too long for -short")
+	}
 	d := serve(t)
 	script := firstSteps(t, d.url)
 	var wg sync.WaitGroup

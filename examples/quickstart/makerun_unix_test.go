@@ -34,6 +34,9 @@ func (o *output) String() string {
 // "make run" says where the tasks are kept, and an interrupt ends it without a
 // complaint.
 func TestMakeRun(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes too long for -short")
+	}
 	var said output
 	cmd := exec.CommandContext(t.Context(), "make", "run", "ADDR=127.0.0.1:0")
 	cmd.Dir, cmd.Stdout, cmd.Stderr = "../..", &said, &said
