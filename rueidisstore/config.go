@@ -62,6 +62,12 @@ type Config struct {
 	// to 64 MiB.
 	CacheBytes int
 
+	// ProbeInterval is about how often a process proves by a small write that Redis
+	// takes writes, on each connection that it reads or writes by: Ready gives what
+	// came of it, and a connection to a server that was demoted is given up.
+	// Defaults to 1s.
+	ProbeInterval time.Duration
+
 	// CommandTimeout bounds every command, retries included. Defaults to 2s.
 	CommandTimeout time.Duration
 
@@ -150,6 +156,7 @@ func (c Config) withDefaults() Config {
 	c.CleanupInterval = cmp.Or(c.CleanupInterval, time.Hour)
 	c.CacheTTL = cmp.Or(c.CacheTTL, 10*time.Minute)
 	c.CacheBytes = cmp.Or(c.CacheBytes, 64<<20)
+	c.ProbeInterval = cmp.Or(c.ProbeInterval, time.Second)
 	c.CommandTimeout = cmp.Or(c.CommandTimeout, 2*time.Second)
 	c.Actions.MaxOpen = cmp.Or(c.Actions.MaxOpen, 32)
 	c.Actions.MaxResolved = cmp.Or(c.Actions.MaxResolved, 256)
@@ -200,6 +207,7 @@ func (c Config) validate() error {
 		{"CleanupInterval", int64(c.CleanupInterval), int64(time.Millisecond)},
 		{"CacheTTL", int64(c.CacheTTL), int64(time.Millisecond)},
 		{"CacheBytes", int64(c.CacheBytes), 1},
+		{"ProbeInterval", int64(c.ProbeInterval), int64(time.Millisecond)},
 		{"CommandTimeout", int64(c.CommandTimeout), int64(time.Millisecond)},
 		{"Actions.MaxOpen", int64(c.Actions.MaxOpen), 1},
 		{"Actions.MaxResolved", int64(c.Actions.MaxResolved), 1},

@@ -64,9 +64,12 @@ func (c Config) commandOption() rueidis.ClientOption {
 }
 
 // connect makes the client of commands. Without tracking on the server (too old
-// or proxied, RESP2 only, ACL) nothing is cached.
-func connect(cfg Config) (rueidis.Client, error) {
+// or proxied, RESP2 only, ACL) nothing is cached. dropped is called when connections
+// to a wrong server were dropped.
+func connect(cfg Config, dropped func()) (rueidis.Client, error) {
 	opt := cfg.commandOption()
+	conns := &links{logger: cfg.Logger, dropped: dropped}
+	conns.through(&opt)
 	client, err := rueidis.NewClient(opt)
 	if errors.Is(err, rueidis.ErrNoCache) && !opt.DisableCache {
 		cfg.Logger.Warn("rueidisstore: this Redis cannot track keys; records are read anew each time")
@@ -76,7 +79,7 @@ func connect(cfg Config) (rueidis.Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("rueidisstore: connect to %s: %w", strings.Join(cfg.Redis.InitAddress, ", "), err)
 	}
-	return client, nil
+	return watch(client, conns), nil
 }
 
 // serverVersion is major and minor.

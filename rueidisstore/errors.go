@@ -20,6 +20,7 @@ const retryAfter = 2 * time.Second
 var passing = []string{
 	"LOADING", "CLUSTERDOWN", "TRYAGAIN", "MASTERDOWN", "READONLY", "NOREPLICAS", "OOM", "MISCONF",
 	"MOVED", "ASK", "BUSY", "UNKILLABLE", "UNBLOCKED", "EXECABORT", "NOSCRIPT",
+	"REDIRECT",
 	"max number of clients reached", "ERR max number of clients reached", "NOQUORUM", "NOGOODSLAVE", "INPROG",
 }
 

@@ -9,7 +9,6 @@ package rueidisstore
 
 import (
 	"context"
-	"fmt"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -33,6 +32,8 @@ type Store struct {
 	dues      *dueQueue
 	deadlines deadlines
 	tail      *tail
+	// proof tells whether Redis takes writes.
+	proof *proof
 	// Arguments of every append, or answer.
 	maxStreamLength, maxStreamBytes, maxResolved string
 	// quick is append_quick.lua with this store's bounds.
@@ -68,12 +69,13 @@ func New(cfg Config) (*Store, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, err
 	}
-	client, err := connect(cfg)
+	proof := newProof()
+	client, err := connect(cfg, proof.ask)
 	if err != nil {
 		return nil, err
 	}
 	s := &Store{
-		cfg: cfg, keys: newKeyspace(cfg.Prefix), client: client, dues: newDueQueue(), deadlines: deadlines{timeout: cfg.CommandTimeout},
+		cfg: cfg, keys: newKeyspace(cfg.Prefix), client: client, proof: proof, dues: newDueQueue(), deadlines: deadlines{timeout: cfg.CommandTimeout},
 		maxStreamLength: strconv.Itoa(cfg.MaxStreamLength + followSlack), maxStreamBytes: strconv.FormatInt(cfg.MaxStreamBytes, 10),
 		quick:       newQuickScript(cfg.MaxStreamLength+followSlack, cfg.MaxStreamBytes),
 		maxResolved: strconv.Itoa(cfg.Actions.MaxResolved), unsound: make(chan int, dueShards),
@@ -98,7 +100,8 @@ func (s *Store) start() error {
 	if err := s.rehearse(s.life); err != nil {
 		return err
 	}
-	s.tail = newTail(s.cfg, s.client)
+	s.tail = newTail(s.cfg, s.keys, s.client)
+	s.running.Go(s.keepProving)
 	s.running.Go(s.maintain)
 	s.running.Go(s.applyDues)
 	return nil
@@ -120,23 +123,3 @@ func (s *Store) isClosed() bool { return s.life.Err() != nil }
 
 // Name is "redis".
 func (s *Store) Name() string { return "redis" }
-
-// Ready asks Redis for keys that are spread over the slots, so that a Cluster is
-// ready if most of it is.
-func (s *Store) Ready(ctx context.Context) error {
-	if s.isClosed() {
-		return errClosed()
-	}
-	ctx, done := s.bound(ctx)
-	defer done()
-	reads := make(rueidis.Commands, dueShards)
-	for shard := range reads {
-		reads[shard] = s.client.B().Exists().Key(s.keys.due(shard)).Build()
-	}
-	for _, answer := range s.client.DoMulti(ctx, reads...) {
-		if err := answer.Error(); err != nil {
-			return fmt.Errorf("redis does not answer: %w", err)
-		}
-	}
-	return nil
-}

@@ -18,7 +18,8 @@ import (
 // Each Redis node has a loop and a connection of its own, so that one that
 // hangs holds up its own keys only.
 type tail struct {
-	cfg Config
+	cfg  Config
+	keys keyspace
 	// commands is the store's client; a Cluster's map of slots comes from it.
 	commands rueidis.Client
 	cluster  bool
@@ -64,6 +65,9 @@ type unit struct {
 	asking bool
 	// hops counts redirects without an answer in between.
 	hops uint8
+	// unproven says that what its last answer told may be so because the server
+	// is the wrong one.
+	unproven bool
 	// weight is about how many bytes an answer has.
 	weight int
 	// idle counts answers with nothing new, for polling.
@@ -97,14 +101,15 @@ const (
 	settled  verdict = iota // all there is; wait for the next change
 	again                   // there is more
 	doubtful                // there must be proof
+	unproven                // the answer is to be had again from a server that is proven
 )
 
 // newTail starts to read. It connects when there is something to read, and
 // never fails: what cannot be reached is tried again.
-func newTail(cfg Config, commands rueidis.Client) *tail {
+func newTail(cfg Config, keys keyspace, commands rueidis.Client) *tail {
 	ctx, cancel := context.WithCancel(context.Background())
 	t := &tail{
-		cfg: cfg, commands: commands, cluster: commands.Mode() == rueidis.ClientModeCluster,
+		cfg: cfg, keys: keys, commands: commands, cluster: commands.Mode() == rueidis.ClientModeCluster,
 		ctx: ctx, cancel: cancel, done: ctx.Done(), stale: make(chan struct{}, 1),
 		units: make(map[string]*unit), feeds: make(map[string]*feed), nodes: make(map[string]*node),
 	}

@@ -16,7 +16,7 @@ var retryTracking = 30 * time.Second
 
 // freshClient is after how many failures a client is given up: a new one
 // resolves names and asks Sentinels anew.
-const freshClient = 20
+const freshClient = 8
 
 // connect returns true once the server answers; until then it tries again and
 // again. Then everything is read anew, with proof.
@@ -47,7 +47,7 @@ func (n *node) connect(ctx context.Context) bool {
 			continue
 		}
 		n.sayDown(err)
-		if try%freshClient == 0 {
+		if try%freshClient == 0 || isWrongServer(asAnswer(err)) {
 			n.hangUp()
 		}
 	}
@@ -88,17 +88,63 @@ func (n *node) ping(ctx context.Context) error {
 			return err
 		}
 	}
+	return n.prove(ctx)
+}
+
+// writeRefusals are answers to a write by a server that can be read.
+var writeRefusals = []string{"OOM", "MISCONF", "NOREPLICAS"}
+
+// prove asks whether the server serves, and outside a Cluster by a write whether
+// it is the one that is written to: a demoted one can be read, and may get no news
+// any more. A Cluster's replica answers MOVED to whoever reads.
+func (n *node) prove(ctx context.Context) error {
 	timed, cancel := context.WithTimeout(ctx, n.tail.cfg.Tail.ReadTimeout)
 	defer cancel()
-	result := n.client.Do(timed, n.client.B().Ping().Build())
+	n.proveAt = time.Now().Add(jitter(n.tail.cfg.ProbeInterval))
+	cmd := n.client.B().Ping().Build()
+	if !n.tail.cluster {
+		cmd = n.proof()
+	}
+	result := n.client.Do(timed, cmd)
 	if err := result.NonRedisError(); err != nil {
 		return err
 	}
-	// Who may not PING is connected too.
-	if err := result.Error(); err != nil && isPassing(err.Error()) {
-		return err
+	// Who may not do this is connected too.
+	answer := asAnswer(result.Error())
+	if isWrongServer(answer) || isPassing(answer) && !begins(answer, writeRefusals) {
+		return result.Error()
 	}
 	return nil
+}
+
+// proof is a small write.
+func (n *node) proof() rueidis.Completed {
+	return n.client.B().Set().Key(n.tail.keys.proof(0)).Value("").Px(proofTTL).Build()
+}
+
+// outlived reports whether the connection is older than the host wants any to be.
+// rueidis itself might end it between the questions of a round and their answers.
+func (n *node) outlived() bool {
+	life := n.tail.cfg.Redis.ConnLifetime
+	return life > 0 && time.Since(n.bornAt) > life
+}
+
+// stillRight proves the connection again when it is time. If it has to be given up,
+// false is returned.
+func (n *node) stillRight(ctx context.Context) bool {
+	if n.outlived() {
+		n.hangUp()
+		return false
+	}
+	err := n.prove(ctx)
+	if err == nil || ctx.Err() != nil {
+		return true
+	}
+	n.sayDown(err)
+	if isWrongServer(asAnswer(err)) {
+		n.hangUp()
+	}
+	return false
 }
 
 func (n *node) sayDown(err error) {
@@ -129,6 +175,7 @@ func (n *node) dial() error {
 	}
 	var err error
 	n.client, n.dials, err = n.newClient(n.tracking)
+	n.bornAt = time.Now()
 	return err
 }
 
@@ -181,6 +228,7 @@ func (n *node) tryTracking(ctx context.Context) bool {
 	}
 	n.hangUp()
 	n.client, n.dials, n.tracking, n.warned = client, dials, true, false
+	n.bornAt = time.Now()
 	n.tail.cfg.Logger.Info("rueidisstore: the server can track keys now", "node", n.addr)
 	return true
 }
@@ -202,7 +250,7 @@ func (n *node) option(tracking bool, dials *atomic.Uint32) rueidis.ClientOption 
 	o.PipelineMultiplex = -1
 	o.DisableAutoPipelining = false
 	o.BlockingPipeline = 1 << 30
-	o.ConnLifetime = 0
+	o.ConnLifetime = 0 // see outlived
 	// Failures are dealt with here, and nothing is cached.
 	o.DisableRetry = true
 	o.DisableCache = !tracking
@@ -225,18 +273,10 @@ func (n *node) option(tracking bool, dials *atomic.Uint32) rueidis.ClientOption 
 		o.ClientName += "-"
 	}
 	o.ClientName += "taskbridge-tail"
-	ctxFn, fn := o.DialCtxFn, o.DialFn
+	dial := dialer(o)
 	o.DialCtxFn = func(ctx context.Context, addr string, d *net.Dialer, cfg *tls.Config) (net.Conn, error) {
 		dials.Add(1)
-		switch {
-		case ctxFn != nil:
-			return ctxFn(ctx, addr, d, cfg)
-		case fn != nil:
-			return fn(addr, d, cfg)
-		case cfg != nil:
-			return (&tls.Dialer{NetDialer: d, Config: cfg}).DialContext(ctx, "tcp", addr)
-		}
-		return d.DialContext(ctx, "tcp", addr)
+		return dial(ctx, addr, d, cfg)
 	}
 	return o
 }

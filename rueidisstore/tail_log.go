@@ -78,6 +78,9 @@ type question struct {
 	page  int
 	proof bool // the entry at from is to be in the answer
 	end   bool // the newest entry only
+	// proven is set with the answer: right after it the server took a write. A
+	// demoted server can be read, and lacks what the new primary has.
+	proven bool
 }
 
 // follow begins to push the events of a log after the cursor. It returns when
@@ -178,6 +181,10 @@ func (l *line) answer(q question, woken bool, reply []rueidis.RedisMessage) outc
 		if q.proof {
 			out.verdict = doubtful
 		}
+		return out
+	}
+	if !q.proven && (q.proof || q.end || q.from.IsZero()) {
+		out.verdict = unproven // it may say that something was lost
 		return out
 	}
 	l.atEnd = false

@@ -52,6 +52,8 @@ type node struct {
 	laterAt  time.Time
 	pause    time.Duration // the last one before laterAt
 	tickAt   time.Time     // the next slice of the sweep, or poll
+	proveAt  time.Time     // when to prove the connection again
+	bornAt   time.Time     // when client was made
 	passes   uint          // polls so far
 	parked   bool          // not polling: there is nothing to read
 }
@@ -63,6 +65,8 @@ type job struct {
 	doubt  bool
 	woken  bool
 	asking bool
+	// unproven asks for a proof of the server, as does doubt.
+	unproven bool
 }
 
 // adopt makes n the node of u and queues it. tail.mu is held.
@@ -134,6 +138,14 @@ func (n *node) serve(ctx context.Context) {
 			n.later = n.later[:0]
 			continue
 		}
+		if !now.Before(n.proveAt) {
+			if n.idle() {
+				n.proveAt = now.Add(jitter(n.tail.cfg.ProbeInterval))
+			} else if !n.stillRight(ctx) {
+				return
+			}
+			continue
+		}
 		if !now.Before(n.tickAt) {
 			if !n.tracking && !now.Before(n.askAt) && n.tryTracking(ctx) {
 				return
@@ -145,6 +157,9 @@ func (n *node) serve(ctx context.Context) {
 			continue // something is likely to have come meanwhile
 		}
 		until := n.tickAt
+		if n.proveAt.Before(until) {
+			until = n.proveAt
+		}
 		if len(n.later) > 0 && n.laterAt.Before(until) {
 			until = n.laterAt
 		}
@@ -171,9 +186,9 @@ func (n *node) take() (lost bool) {
 		if u.gone || u.node != n || !u.queued {
 			continue
 		}
-		n.jobs = append(n.jobs, job{unit: u, doubt: u.doubt, woken: u.woken, asking: u.asking})
+		n.jobs = append(n.jobs, job{unit: u, doubt: u.doubt, woken: u.woken, asking: u.asking, unproven: u.unproven})
 		bytes += u.weight
-		u.queued, u.doubt, u.woken = false, false, false
+		u.queued, u.doubt, u.woken, u.unproven = false, false, false, false
 	}
 	if n.head == len(n.queue) {
 		n.queue, n.head = n.queue[:0], 0
@@ -193,11 +208,19 @@ func (n *node) take() (lost bool) {
 	return lost
 }
 
+// idle reports whether there is nothing to read.
+func (n *node) idle() bool {
+	n.tail.mu.Lock()
+	defer n.tail.mu.Unlock()
+	return len(n.units) == 0
+}
+
 // requeue gives back jobs that were not done. tail.mu is held.
 func (n *node) requeue(jobs []job) {
 	for _, j := range jobs {
 		u := j.unit
 		u.doubt = u.doubt || j.doubt
+		u.unproven = u.unproven || j.unproven
 		u.woken = u.woken || j.woken
 		if !u.gone && u.node != nil {
 			u.node.enqueue(u)
@@ -220,13 +243,19 @@ func (n *node) round(ctx context.Context, dials uint32) bool {
 	cmds := n.commands[:0]
 	n.commands = nil
 	b := n.client.B()
+	prove := false
 	for i := range n.jobs {
 		j := &n.jobs[i]
 		j.q = j.unit.read.question(j.doubt)
+		prove = prove || j.doubt || j.unproven
 		if j.asking {
 			cmds = append(cmds, b.Asking().Build())
 		}
 		cmds = append(cmds, j.unit.read.command(b, j.q))
+	}
+	prove = prove && !n.tail.cluster
+	if prove {
+		cmds = append(cmds, n.proof())
 	}
 	timed, cancel := context.WithTimeout(ctx, n.tail.cfg.Tail.ReadTimeout)
 	results := n.client.DoMulti(timed, cmds...)
@@ -237,9 +266,19 @@ func (n *node) round(ctx context.Context, dials uint32) bool {
 		n.putBack(n.jobs)
 		return false
 	}
+	if prove {
+		if err := results[len(results)-1].Error(); isWrongServer(asAnswer(err)) {
+			n.putBack(n.jobs)
+			n.sayDown(err)
+			n.hangUp()
+			return false
+		}
+		n.proveAt = time.Now().Add(jitter(n.tail.cfg.ProbeInterval))
+	}
 	at, failed := 0, len(n.later)
 	for i := range n.jobs {
 		j := &n.jobs[i]
+		j.q.proven = prove || n.tail.cluster
 		if j.asking {
 			at++
 		}
@@ -291,6 +330,9 @@ func (n *node) settle(j *job, result rueidis.RedisResult) {
 	}
 	switch out.verdict {
 	case settled:
+	case unproven:
+		u.doubt, u.woken, u.unproven = u.doubt || j.doubt, u.woken || j.woken, true
+		u.node.enqueue(u)
 	case doubtful:
 		u.doubt = true
 		u.node.enqueue(u)
@@ -313,6 +355,9 @@ func (n *node) refused(j *job, err error) {
 		}
 	}
 	j.unit.read.failed(err)
+	if text := asAnswer(err); !n.tail.cluster && (isWrongServer(text) || begins(text, maybeWrongServer)) {
+		n.proveAt = time.Time{}
+	}
 	if len(n.later) == 0 && n.pause == 0 {
 		n.tail.cfg.Logger.Warn("rueidisstore: reading failed, trying again", "node", n.addr, "key", j.unit.key, "error", err)
 	}

@@ -111,10 +111,13 @@ func (l *listener) command(b rueidis.Builder, _ question) rueidis.Completed {
 }
 
 // answer implements reading.
-func (l *listener) answer(_ question, _ bool, reply []rueidis.RedisMessage) outcome {
+func (l *listener) answer(q question, _ bool, reply []rueidis.RedisMessage) outcome {
 	id := ""
 	if len(reply) == 3 {
 		id, _ = reply[0].ToString()
+	}
+	if id != l.incarnation && !q.proven {
+		return outcome{verdict: unproven}
 	}
 	if id != l.incarnation {
 		l.begun.settle(errNotFound())

@@ -9,13 +9,14 @@ import (
 	"time"
 )
 
-// Wire is a way to a server on which answers can get lost.
+// Wire is a TCP proxy before a server: answers can get lost on it, and it can be
+// switched to another server.
 type Wire struct {
 	listener net.Listener
-	to       string
 	running  sync.WaitGroup
 
 	mu     sync.Mutex
+	to     string
 	closed bool
 	links  map[*link]struct{}
 }
@@ -43,6 +44,21 @@ func NewWire(t testing.TB, addr string) *Wire {
 
 // Addr is what clients connect to.
 func (w *Wire) Addr() string { return w.listener.Addr().String() }
+
+// Redirect connects to the server at addr from now on, as a virtual IP, a Service
+// or a proxy does once another server is the primary. The connections that there
+// are stay with the server that they lead to.
+func (w *Wire) Redirect(addr string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.to = addr
+}
+
+func (w *Wire) target() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.to
+}
 
 // LoseAnswers lets what clients send reach the server, loses what it answers
 // within the time, and then cuts every connection. It returns how many of them
@@ -95,7 +111,7 @@ func (w *Wire) accept() {
 		if err != nil {
 			return
 		}
-		server, err := dial(w.to, nil)
+		server, err := dial(w.target(), nil)
 		if err != nil {
 			_ = client.Close()
 			continue

@@ -1,0 +1,166 @@
+package rueidisstore
+
+import (
+	"context"
+	"crypto/tls"
+	"log/slog"
+	"net"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/redis/rueidis"
+)
+
+// links are the open connections of a client. The store keeps them so that it can
+// close those that lead to the wrong server: after a promotion behind a virtual
+// IP, a Service or a TCP proxy, the old connections stay with the old server,
+// which answers READONLY for ever. rueidis drops a connection only if it breaks,
+// and has no call that does.
+type links struct {
+	logger  *slog.Logger
+	dropped func() // called after some were
+	// dialed is how many connections there have been; it numbers them.
+	dialed atomic.Uint64
+
+	mu    sync.Mutex
+	open  map[*link]struct{}
+	last  time.Time // when some were dropped
+	pause time.Duration
+}
+
+// link is one connection.
+type link struct {
+	net.Conn
+	of     *links
+	number uint64
+	addr   string
+	born   time.Time
+}
+
+// How long the store leaves connections alone after it has dropped some, at first
+// and at most: the new ones may lead to the same server until whoever switches
+// them is done. Answers that a right server gives as well cost more patience.
+const (
+	minDropPause, maxDropPause   = 100 * time.Millisecond, time.Second
+	minDoubtPause, maxDoubtPause = 2 * time.Second, 30 * time.Second
+)
+
+// dialFunc is how rueidis asks for a connection.
+type dialFunc = func(context.Context, string, *net.Dialer, *tls.Config) (net.Conn, error)
+
+// dialer is what dials with o: the host's function, or what rueidis would do.
+func dialer(o rueidis.ClientOption) dialFunc {
+	ctxFn, fn := o.DialCtxFn, o.DialFn
+	switch {
+	case ctxFn != nil:
+		return ctxFn
+	case fn != nil:
+		return func(_ context.Context, addr string, d *net.Dialer, cfg *tls.Config) (net.Conn, error) {
+			return fn(addr, d, cfg)
+		}
+	}
+	return func(ctx context.Context, addr string, d *net.Dialer, cfg *tls.Config) (net.Conn, error) {
+		if cfg != nil {
+			return (&tls.Dialer{NetDialer: d, Config: cfg}).DialContext(ctx, "tcp", addr)
+		}
+		return d.DialContext(ctx, "tcp", addr)
+	}
+}
+
+// through has a client with this option dial through l.
+func (l *links) through(o *rueidis.ClientOption) {
+	dial, nagle := dialer(*o), o.DisableTCPNoDelay
+	o.DialCtxFn = func(ctx context.Context, addr string, d *net.Dialer, cfg *tls.Config) (net.Conn, error) {
+		conn, err := dial(ctx, addr, d, cfg)
+		if err != nil {
+			return nil, err
+		}
+		if nagle { // rueidis does not find the TCP connection inside a link
+			enableNagle(conn)
+		}
+		k := &link{Conn: conn, of: l, number: l.dialed.Add(1), addr: addr, born: time.Now()}
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if l.open == nil {
+			l.open = map[*link]struct{}{}
+		}
+		l.open[k] = struct{}{}
+		return k, nil
+	}
+}
+
+func enableNagle(conn net.Conn) {
+	if c, ok := conn.(*tls.Conn); ok {
+		conn = c.NetConn()
+	}
+	if c, ok := conn.(*net.TCPConn); ok {
+		_ = c.SetNoDelay(false)
+	}
+}
+
+// Close implements net.Conn.
+func (k *link) Close() error {
+	k.of.mu.Lock()
+	delete(k.of.open, k)
+	k.of.mu.Unlock()
+	return k.Conn.Close()
+}
+
+// cut closes the TCP connection, without TLS's farewell: that may wait for a server
+// which reads no more.
+func (k *link) cut() {
+	conn := k.Conn
+	if c, ok := conn.(*tls.Conn); ok {
+		conn = c.NetConn()
+	}
+	_ = conn.Close()
+}
+
+// drop closes connections to the addresses that were there when dialed was
+// before: an answer told that they lead to the wrong server, for certain or
+// perhaps. Commands that are under way on them fail as they do whenever a
+// connection breaks, and the next one connects anew. Those that many commands
+// complain of are dropped once.
+func (l *links) drop(before uint64, certain bool, answer string, addrs []string) {
+	least, most, age := minDropPause, maxDropPause, time.Duration(0)
+	if !certain {
+		least, most, age = minDoubtPause, maxDoubtPause, minDoubtPause
+	}
+	now := time.Now()
+	l.mu.Lock()
+	if now.Sub(l.last) < l.pause {
+		l.mu.Unlock()
+		return
+	}
+	var wrong []*link
+	for k := range l.open {
+		if k.number <= before && now.Sub(k.born) >= age && slices.Contains(addrs, k.addr) {
+			wrong = append(wrong, k)
+		}
+	}
+	if len(wrong) == 0 {
+		l.mu.Unlock()
+		return
+	}
+	first := now.Sub(l.last) > 2*most
+	if first {
+		l.pause = 0
+	}
+	for _, k := range wrong {
+		delete(l.open, k)
+	}
+	l.last, l.pause = now, jitter(min(max(2*l.pause, least), most))
+	l.mu.Unlock()
+	level := slog.LevelDebug
+	if first {
+		level = slog.LevelWarn
+	}
+	l.logger.Log(context.Background(), level, "rueidisstore: connected to a server that does not serve; connecting anew",
+		"address", wrong[0].addr, "connections", len(wrong), "answer", answer)
+	for _, k := range wrong {
+		k.cut()
+	}
+	l.dropped()
+}
