@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/taskbridge/taskbridge-fiber/internal/intime"
 	"github.com/taskbridge/taskbridge-fiber/protocol/conformance/client"
 	"github.com/taskbridge/taskbridge-fiber/protocol/conformance/host"
 )
@@ -108,7 +109,16 @@ func handshake(subject string) string {
 // A thousand sockets that never subscribe are closed with 1008 in time.
 func TestAttackSocketsThatNeverSubscribe(t *testing.T) {
 	t.Parallel()
-	h, c := start(t, "-subscribe-timeout", "1s")
+	// The others have to get in meanwhile.
+	door := intime.For(t, 3*time.Second, func() {
+		c := connect(t)
+		id := c.Start("stall", `{}`)
+		s := c.Dial(nil)
+		s.Subscribe(id, "")
+		s.Want("SUBSCRIPTION_CONFIRMED")
+		c.Cancel(id, "")
+	})
+	h, c := start(t, "-subscribe-timeout", door.String())
 	beside(t, h, func() {
 		for _, conn := range crowd(t, h.URL, 1000, handshake(c.Subject)) {
 			in := bufio.NewReader(conn)
