@@ -111,3 +111,53 @@ func TestHeartbeat(t *testing.T) {
 		}
 	})
 }
+
+// What a peer's application does not see does not put its heartbeats off, also
+// when it is sent at the moment that one is due.
+func TestHeartbeatDespiteUnseenBytes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		src := newSource()
+		h := mustHub(t, Config{}, src)
+		defer closeHub(t, h)
+		const interval = 100 * time.Millisecond
+		var pipes []*pipe
+		for range 4 {
+			p := attach(h, -1, OutletConfig{Heartbeat: interval})
+			p.out.Follow("a", ID{}, nil)
+			pipes = append(pipes, p)
+		}
+		synctest.Wait()
+		for n := 1; n <= 5; n++ {
+			for step := range 4 { // the last one comes with the heartbeat
+				time.Sleep(interval / 4)
+				for i, p := range pipes[1:] {
+					if i+step >= 3 {
+						p.out.SendUnseen([]byte("-\n"))
+					}
+				}
+			}
+			synctest.Wait()
+			for i, p := range pipes {
+				if got := strings.Count(p.text(), "H a\n"); got != n {
+					t.Errorf("socket %d: %d heartbeats after %d intervals", i, got, n)
+				}
+			}
+		}
+		if got := strings.Count(pipes[3].text(), "-\n"); got != 5*3 {
+			t.Errorf("%d of the unseen bytes arrived", got)
+		}
+		// They wait for a full sink as others do.
+		p := pipes[0]
+		p.mu.Lock()
+		p.window = 1
+		p.mu.Unlock()
+		p.out.SendUnseen([]byte("one\n"))
+		p.out.SendUnseen([]byte("two\n"))
+		time.Sleep(3 * interval)
+		p.open(-1)
+		synctest.Wait()
+		if !strings.HasSuffix(p.text(), "one\ntwo\n") {
+			t.Errorf("a full sink got %q", p.text())
+		}
+	})
+}

@@ -169,6 +169,8 @@ func (l *loop) obey(c *command) {
 			l.control(o, c.bytes)
 			l.startNext(o, next)
 		}
+	case c.op == opSend && c.unseen:
+		l.aside(o, c.bytes)
 	case c.op == opSend:
 		l.control(o, c.bytes)
 	case c.op == opTell:

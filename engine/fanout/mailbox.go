@@ -25,6 +25,7 @@ type command struct {
 	bytes  []byte
 	flight *flight
 	merged bool // opFollow
+	unseen bool // opSend
 	tell   func()
 }
 

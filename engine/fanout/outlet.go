@@ -137,6 +137,13 @@ func (o *Outlet) Send(p []byte) {
 	o.class.loop.box.post(command{op: opSend, outlet: o, bytes: p})
 }
 
+// SendUnseen is Send for bytes that the peer's application does not see, such as
+// a ping. An outlet that writes nothing else stays idle, and its heartbeats come
+// when they would have come.
+func (o *Outlet) SendUnseen(p []byte) {
+	o.class.loop.box.post(command{op: opSend, outlet: o, bytes: p, unseen: true})
+}
+
 // Tell calls f when what was sent and followed before has been given to the sink,
 // or waits because that is full: whoever sends much at a time can tell how far it
 // got. f is called as a Sink's method is, and never after the outlet's end or End.

@@ -6,24 +6,39 @@ const maxControl = 64 << 10
 // write gives p to a sink that is not full. What it does not take becomes the
 // outlet's rest.
 func (l *loop) write(o *Outlet, p []byte) {
+	if l.put(o, p) {
+		l.place(o)
+	}
+}
+
+// aside is write for bytes that do not end an outlet's idleness.
+func (l *loop) aside(o *Outlet, p []byte) {
+	if l.put(o, p) && o.rest != nil {
+		l.place(o)
+	}
+}
+
+// put is write without the clock. It reports whether some of p was written, or
+// became the rest.
+func (l *loop) put(o *Outlet, p []byte) bool {
 	if len(p) == 0 || o.state == outletEnded {
-		return
+		return false
 	}
 	if o.rest != nil {
 		l.wait(o, p)
-		return
+		return false
 	}
 	n, err := o.sink.TryWrite(p)
 	switch {
 	case err != nil:
 		l.end(o, EndGone)
-		return
+		return false
 	case n < len(p):
 		o.setRest(&rest{tail: p[max(n, 0):]})
 		o.rest.backlog, _ = o.backlog()
 		l.abandon(o)
 	}
-	l.place(o)
+	return true
 }
 
 // wait keeps control bytes for a sink that is full.
