@@ -94,7 +94,10 @@ func TestRevokeSubject(t *testing.T) {
 		if c := h.do(t, "POST", "/api/v1/tasks/"+task+"/cancel", "HTTP/1.1", bearer(mallory), "Content-Length: 0"); c.status != 401 {
 			t.Errorf("cancel: %d", c.status)
 		}
-		h.ws(t, bearer(mallory)).closed(t, 1008)
+		h.ws(t, bearer(mallory), "Origin: http://"+h.addr).closed(t, 1008)
+		if c := h.get(t, wsPath, append([]string{bearer(mallory)}, wsUpgrade...)...); c.status != 401 {
+			t.Errorf("WebSocket: %d", c.status)
+		}
 
 		if err := n.here.eng.LiftRevocation(t.Context(), r.ID); err != nil {
 			t.Fatal(err)

@@ -240,7 +240,8 @@ func leakSession(t *testing.T, h *streamHost) (task string) {
 		h.get(t, "/api/v1/tasks/"+task, lines...)
 	}
 	h.get(t, "/api/v1/tasks/"+task+"?access_token=x"+url.QueryEscape(leakToken))
-	h.ws(t, owner+"x").closed(t, 1008)
+	h.ws(t, owner+"x", "Origin: http://"+h.addr).closed(t, 1008)
+	h.get(t, wsPath, append([]string{owner + "x"}, wsUpgrade...)...)
 	if _, err := h.eng.Revoke(ctx, engine.Revocation{Attributes: map[string]string{"token": leakToken}}); err != nil {
 		t.Error(err)
 	}

@@ -48,6 +48,9 @@ type streams struct {
 	deadlines      *deadlines
 	commands       *commandPool
 	recheck        *recheck
+	// partTime is how long a socket whose only subscription is over stays open for
+	// a further one.
+	partTime instant
 	// refusals bounds the goroutines that wait for refused clients to go.
 	refusals chan struct{}
 
@@ -109,6 +112,7 @@ func newStreams(b *Bridge) (*streams, error) {
 		subjects: map[string]*subject{},
 
 		idleSubjects: map[*subject]struct{}{},
+		partTime:     instant(50 * time.Millisecond),
 		refusals:     make(chan struct{}, 256),
 		empty:        make(chan struct{}),
 	}

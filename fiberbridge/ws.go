@@ -31,8 +31,10 @@ const doorLocal = "taskbridge.door"
 // with frames, and gets their events, one a frame.
 //
 // What can be told to a browser's script only by a close code is told that
-// way: a request without authentication is upgraded and closed with 1008, one
-// that comes while the bridge is full or draining with 1013.
+// way: a page's request without authentication is upgraded and closed with 1008,
+// any request that comes while the bridge is full or draining with 1013. A client
+// without an Origin header is no browser: it gets 401, so that it can ask for
+// fresh credentials, where many take 1008 as a lasting refusal.
 func (b *Bridge) WebSocket(c *fiber.Ctx) error {
 	if err := unsettled(c); err != nil {
 		return b.fail(c, err)
@@ -54,7 +56,8 @@ func (b *Bridge) WebSocket(c *fiber.Ctx) error {
 		c.Context().SetConnectionClose() // what follows may be a body that nobody reads
 		return b.fail(c, engine.NewError(engine.CodeInvalidRequest, why))
 	}
-	if !originsAllowed(headerValues(c, fiber.HeaderOrigin), c.Hostname(), b.cfg.WebSocket.Origins) {
+	origins := headerValues(c, fiber.HeaderOrigin)
+	if !originsAllowed(origins, c.Hostname(), b.cfg.WebSocket.Origins) {
 		return b.refuse(c, fiber.StatusForbidden,
 			engine.NewError(engine.CodeInvalidRequest, "the origin may not connect"))
 	}
@@ -65,6 +68,11 @@ func (b *Bridge) WebSocket(c *fiber.Ctx) error {
 		d.place, err = b.streams.reserve(&d.auth)
 	}
 	if err != nil {
+		if engine.CodeOf(err) == engine.CodeAuthentication && len(origins) == 0 {
+			// Frames may follow already, which are no request.
+			c.Context().SetConnectionClose()
+			return b.fail(c, err)
+		}
 		d.refusal, d.reason = b.closeCode(c, err)
 	}
 	c.Locals(doorLocal, d)

@@ -30,6 +30,13 @@ func (w *wsStream) closeLocked(code int, reason string, limit time.Duration) {
 	}
 }
 
+// part closes a socket whose only subscription is over. mu is held.
+func (w *wsStream) part() {
+	w.ended = nil
+	// A slow reader still has the rest to take.
+	w.closeLocked(wsproto.CloseNormal, "", 10*w.s.cfg.Streams.WriteTimeout)
+}
+
 // endLocked ends without a close frame, at the latest after limit.
 func (w *wsStream) endLocked(farewell []byte, limit time.Duration) {
 	if w.beginEndLocked(limit) {
@@ -44,6 +51,10 @@ func (w *wsStream) endFor(reason closingReason, retryAfter time.Duration) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.ending || w.over {
+		return
+	}
+	if w.parting { // nothing is left to come back for
+		w.part()
 		return
 	}
 	key := w.first
@@ -63,7 +74,15 @@ func (w *wsStream) endFor(reason closingReason, retryAfter time.Duration) {
 }
 
 // expired ends the socket of a credential that has.
-func (w *wsStream) expired() { w.closeWith(wsproto.CloseUnauthorized, "the credentials have expired") }
+func (w *wsStream) expired() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.parting {
+		w.part()
+		return
+	}
+	w.closeLocked(wsproto.CloseUnauthorized, "the credentials have expired", farewellTime)
+}
 
 // Close is wsproto.Receiver's: the peer's close frame. It is answered with its
 // own code, unless a frame before it was invalid.

@@ -47,7 +47,10 @@ type wsStream struct {
 
 	// idleBy is until when something has to be followed; zero while something is.
 	idleBy instant
-	pingAt instant // when a ping was sent that nothing answered; or zero
+	// parting says that the only subscription is over, and that the socket stays
+	// open until idleBy for a further one.
+	parting bool
+	pingAt  instant // when a ping was sent that nothing answered; or zero
 
 	idle *list.Element // streams.mu guards it; nil once the client has spoken
 }
@@ -115,7 +118,7 @@ func (w *wsStream) Readable(p []byte) {
 		// Of several pings the last may be answered alone (RFC 6455, 5.5.3). A
 		// peer that takes nothing gets no answers to keep.
 		if !w.flags.has(parked) {
-			w.outlet.Send(r.pong)
+			w.outlet.SendUnseen(r.pong)
 		}
 		r.pong = nil
 	}
@@ -184,18 +187,25 @@ func (w *wsStream) settle() {
 			w.outlet.Send(appendEnded(nil, e.task, e.reason))
 		}
 		w.ended = nil
-		if !w.busy && len(w.tasks) == 0 && w.idleBy == 0 && w.subscribed {
-			w.idleBy = w.s.deadlines.now() + instant(w.s.cfg.WebSocket.IdleTimeout)
-			w.s.deadlines.set(w, w.idleBy)
+		if !w.busy && len(w.tasks) == 0 && (w.idleBy == 0 || w.parting) && w.subscribed {
+			w.idleFor(instant(w.s.cfg.WebSocket.IdleTimeout))
+			w.parting = false
 		}
 	case !w.busy && w.ended != nil && w.ended.reason == endedRevoked:
 		w.ended = nil
 		w.closeLocked(wsproto.CloseForbidden, "access was revoked", farewellTime)
-	case !w.busy && w.ended != nil:
-		w.ended = nil
-		// A slow reader still has the rest to take.
-		w.closeLocked(wsproto.CloseNormal, "", 10*w.s.cfg.Streams.WriteTimeout)
+	case !w.busy && w.ended != nil && !w.parting:
+		// A client may be about to follow the next task: frames that it sent with
+		// the first one may still be on their way.
+		w.idleFor(w.s.partTime)
+		w.parting = true
 	}
+}
+
+// idleFor has the socket closed if nothing is followed within d. mu is held.
+func (w *wsStream) idleFor(d instant) {
+	w.idleBy = w.s.deadlines.now() + d
+	w.s.deadlines.set(w, w.idleBy)
 }
 
 // lookSoon is how soon a time that has come is looked at again, while a frame
@@ -223,7 +233,15 @@ func (w *wsStream) checkLocked(now instant) (next instant, silent bool) {
 	}
 	if w.idleBy > 0 {
 		// A frame that still waits for a slow store did come in time.
-		if now >= w.idleBy && !w.busy {
+		switch {
+		case now < w.idleBy:
+			next = w.idleBy
+		case w.busy:
+			next = now + instant(lookSoon)
+		case w.parting:
+			w.part()
+			return w.until, false
+		default:
 			code, why := wsproto.ClosePolicy, "no subscribe frame came in time"
 			if w.subscribed {
 				code, why = wsproto.CloseNormal, "nothing is followed"
@@ -231,7 +249,6 @@ func (w *wsStream) checkLocked(now instant) (next instant, silent bool) {
 			w.closeLocked(code, why, farewellTime)
 			return w.until, false
 		}
-		next = max(w.idleBy, now+instant(lookSoon))
 	}
 	heard := instant(w.heard.Load())
 	deaf := w.flags.has(parked) || w.busy
@@ -248,7 +265,7 @@ func (w *wsStream) checkLocked(now instant) (next instant, silent bool) {
 		at = now + instant(cfg.PongTimeout)
 		if !deaf {
 			w.pingAt = now
-			w.outlet.Send(wsproto.AppendPing(nil, nil))
+			w.outlet.SendUnseen(wsproto.AppendPing(nil, nil))
 		}
 	}
 	return sooner(next, at), false

@@ -147,7 +147,7 @@ func (w *wsStream) subscribe(start engine.Start, cmd wsCommand) error {
 		w.ended = w.ended.with(task, endedTerminal)
 	} else {
 		w.tasks = append(w.tasks, task)
-		w.idleBy = 0
+		w.idleBy, w.parting = 0, false
 		start.Follow(w.outlet, confirmed)
 	}
 	w.settle()

@@ -208,6 +208,7 @@ func TestWSCloseCodes(t *testing.T) {
 	run := h.task(t)
 	task := run.Task().ID
 	sub := `{"action":"subscribe","taskId":"` + task + `"}`
+	page := "Origin: http://" + h.addr
 	for _, tc := range []struct {
 		name   string
 		header []string
@@ -222,8 +223,8 @@ func TestWSCloseCodes(t *testing.T) {
 		{"unknown field", nil, []string{`{"action":"subscribe","taskId":"` + task + `","x":1}`}, false, 1008},
 		{"unknown task", nil, []string{`{"action":"subscribe","taskId":"0000000000000000"}`}, false, 1008},
 		{"bad cursor", nil, []string{`{"action":"subscribe","taskId":"` + task + `","lastEventId":"x"}`}, false, 1008},
-		{"no authentication", []string{"Authorization: "}, nil, false, 1008},
-		{"expired", []string{"Authorization: Bearer alice;exp=1000"}, nil, false, 1008},
+		{"a page without authentication", []string{"Authorization: ", page}, nil, false, 1008},
+		{"a page whose credentials have expired", []string{"Authorization: Bearer alice;exp=1000", page}, nil, false, 1008},
 		{"foreign task", []string{"Authorization: Bearer bob"}, []string{sub}, false, 1008},
 		{"auth store down", []string{"Authorization: Bearer unavailable"}, nil, false, 1013},
 		{"not UTF-8", nil, []string{"\xff\xfe"}, false, 1007},
@@ -257,6 +258,23 @@ func TestWSCloseCodes(t *testing.T) {
 		c.closed(t, 1008)
 	}
 	await(t, "places free", func() bool { return h.streams() == 0 })
+}
+
+// A client that is no browser is told before the upgrade, so that it can come back
+// with fresh credentials.
+func TestWSRefusesAppsWithAStatus(t *testing.T) {
+	h := startHost(t, hostSetup{})
+	for _, credentials := range []string{"", "Bearer alice;exp=x", "Bearer alice;exp=1000"} {
+		c := h.get(t, wsPath, append([]string{"Authorization: " + credentials}, wsUpgrade...)...)
+		if c.status != 401 {
+			t.Errorf("%q: %d", credentials, c.status)
+			continue
+		}
+		if text := c.all(t); !strings.Contains(text, `"code":"AUTHENTICATION_ERROR"`) {
+			t.Errorf("%q: %s", credentials, text)
+		}
+	}
+	await(t, "no place is kept", func() bool { return h.streams() == 0 })
 }
 
 func TestWSUpgradeRefusals(t *testing.T) {

@@ -32,7 +32,16 @@ func TestWithoutCredentials(t *testing.T) {
 				t.Errorf("%s as %q: %d %s", name, who, a.Status, a.Body)
 			}
 		}
-		s := c.As(who).Dial(nil)
+		// An app is told by a status, and asks for fresh credentials; a page's script
+		// would not see it.
+		upgrade := http.Header{
+			"Connection": {"Upgrade"}, "Upgrade": {"websocket"},
+			"Sec-Websocket-Version": {"13"}, "Sec-Websocket-Key": {"dGhlIHNhbXBsZSBub25jZQ=="},
+		}
+		if a := c.As(who).Do(http.MethodGet, tasks+"/ws", upgrade, nil); a.Status != http.StatusUnauthorized || a.Error(t).Code != "AUTHENTICATION_ERROR" {
+			t.Errorf("WebSocket as %q: %d %s", who, a.Status, a.Body)
+		}
+		s := c.As(who).Dial(http.Header{"Origin": {c.Base}})
 		s.Subscribe(id, "")
 		if told := s.ToEnd(); told.Code != 1008 || len(told.Events)+len(told.Confirmed) > 0 {
 			t.Errorf("WebSocket as %q: %+v", who, told)
@@ -40,11 +49,11 @@ func TestWithoutCredentials(t *testing.T) {
 	}
 }
 
-// A socket without credentials closes whatever it would have said.
+// A page's socket without credentials closes whatever it would have said.
 func TestSocketWithoutCredentialsClosesAtOnce(t *testing.T) {
 	c := connect(t).As("")
 	start := time.Now()
-	if told := c.Dial(nil).ToEnd(); told.Code != 1008 {
+	if told := c.Dial(http.Header{"Origin": {c.Base}}).ToEnd(); told.Code != 1008 {
 		t.Errorf("%+v", told)
 	}
 	if took := time.Since(start); took > busy(5*time.Second) {
