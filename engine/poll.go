@@ -20,6 +20,10 @@ type PollRequest struct {
 	After EventID
 	// Wait is how long to wait for an event if there is none. 0 to 60 s.
 	Wait time.Duration
+	// Gather is how much longer a poll with a Wait may take for further events of a
+	// busy task: when the events that it found follow the one at After, and each
+	// other, within this time. It never takes longer than Wait. 0 to 1 s.
+	Gather time.Duration
 	// Max is 1 to 500; zero stands for 100.
 	Max int
 	// MaxBytes bounds the events of the page, as clients see them; the first
@@ -47,7 +51,7 @@ type PollResult struct {
 // Poll reads the log after a cursor. A wait ends with the first event, with a
 // gap, with ctx, or when the engine begins to shut down; each of these but an
 // event or a gap gives an empty page, not an error. Behind the terminal event
-// it lasts as long as asked.
+// it lasts as long as asked. See PollRequest.Gather for busy tasks.
 //
 // A store that fails while a poll waits is asked again until the wait is over;
 // the error is returned if it was not to be had by then. Access is looked at
@@ -67,7 +71,7 @@ func (e *Engine) Poll(ctx context.Context, auth AuthContext, req PollRequest) (P
 	if err != nil {
 		return PollResult{}, err
 	}
-	if req.Wait > 0 && v.idle() {
+	if req.Wait > 0 && (v.idle() || req.gathers(v, false)) {
 		if v, err = e.await(ctx, auth, v, req); err != nil {
 			return PollResult{}, err
 		}
@@ -138,7 +142,13 @@ func (e *Engine) await(ctx context.Context, auth AuthContext, v view, req PollRe
 	defer e.OnRevocation(end)()
 	end() // one that came before we listened
 
-	v, err := e.awaitEvent(ctx, wait, v, req)
+	var err error
+	if v.idle() {
+		v, err = e.awaitEvent(ctx, wait, v, req)
+	}
+	if err == nil && req.gathers(v, true) {
+		v = e.gather(wait, v, req)
+	}
 	if err == nil {
 		switch e.StandingOf(ctx, &auth, AccessRead, taskID) {
 		case StandingRevoked:
@@ -204,6 +214,9 @@ func (r PollRequest) check() error {
 	}
 	if r.Max < 0 || r.Max > maxPollEvents {
 		wrong = append(wrong, FieldError{"maxEvents", fmt.Sprintf("must be from 1 to %d", maxPollEvents)})
+	}
+	if r.Gather < 0 || r.Gather > maxGather {
+		wrong = append(wrong, FieldError{"gather", fmt.Sprintf("must be from 0 to %v", maxGather)})
 	}
 	return invalid(wrong)
 }

@@ -21,6 +21,7 @@ type Config struct {
 	SSE       SSEConfig
 	WebSocket WebSocketConfig
 	Streams   StreamsConfig
+	Poll      PollConfig
 	Answers   AnswersConfig
 	Uploads   UploadConfig
 	Drain     DrainConfig
@@ -156,6 +157,15 @@ type AnswersConfig struct {
 	// counts instead if it is set; and must be, for middleware that adds large
 	// bodies to the bridge's answers. Defaults to 1m.
 	WriteTimeout time.Duration
+}
+
+// PollConfig tunes the poll route.
+type PollConfig struct {
+	// Gather is how long a long-poll of a busy task, whose events follow each other
+	// within this time, waits for more of them: one request for many events. It adds
+	// that much to their latency. An event after a pause is answered at once. At most
+	// 1s; negative is not at all. Defaults to 50ms.
+	Gather time.Duration
 }
 
 // UploadConfig bounds the files of a multipart create. What one caller may

@@ -42,6 +42,7 @@ func (c Config) withDefaults() Config {
 	orValue(&c.Streams.MaxPollsPerSubject, 1000)
 	orValue(&c.Streams.WriteTimeout, 30*time.Second)
 
+	orValue(&c.Poll.Gather, 50*time.Millisecond)
 	orValue(&c.Answers.PageBytes, 1<<20)
 	orValue(&c.Answers.MaxBytesPerSubject, 16<<20)
 	orValue(&c.Answers.MaxBytes, max(128<<20, c.Answers.MaxBytesPerSubject))
@@ -113,6 +114,9 @@ func (c *Config) validate() error {
 	}
 	if c.Streams.MaxAge != 0 && c.Streams.MaxAge < time.Millisecond {
 		return fmt.Errorf("fiberbridge: Config.Streams.MaxAge is %v, shorter than a millisecond", c.Streams.MaxAge)
+	}
+	if g := c.Poll.Gather; g > time.Second || g > 0 && g < time.Millisecond {
+		return fmt.Errorf("fiberbridge: Config.Poll.Gather is %v, and may be 1ms to 1s, or negative", g)
 	}
 	if c.Streams.Recheck > 0 && c.Streams.Recheck < time.Millisecond {
 		return fmt.Errorf("fiberbridge: Config.Streams.Recheck is %v, shorter than a millisecond", c.Streams.Recheck)

@@ -33,7 +33,7 @@ func (b *Bridge) poll(ctx context.Context, c *fiber.Ctx, auth engine.AuthContext
 	if !auth.ExpiresAt.IsZero() { // nothing is delivered to expired credentials
 		req.Wait = min(req.Wait, max(0, time.Until(auth.ExpiresAt)))
 	}
-	req.MaxBytes = b.cfg.Answers.PageBytes
+	req.MaxBytes, req.Gather = b.cfg.Answers.PageBytes, max(b.cfg.Poll.Gather, 0)
 	if err := b.streams.takePoll(c, &auth, req.Wait > 0); err != nil {
 		return err
 	}
