@@ -18,6 +18,9 @@ import (
 // The stream begins when the whole middleware chain is through; what any of it
 // set on the response, before or after, is in the head. A response that is no
 // longer an empty 200 by then is sent as it is, and no stream begins.
+//
+// Within Fiber's App.Test the stream of a finished task is the response's body;
+// one of a task that is not over is refused with 501, which says what to use.
 func (b *Bridge) SSE(c *fiber.Ctx) error {
 	if err := unsettled(c); err != nil {
 		return b.fail(c, err)
@@ -58,6 +61,10 @@ func (b *Bridge) SSE(c *fiber.Ctx) error {
 	// and helps most where there is none.
 	if full != nil {
 		return b.failStream(c, full, named)
+	}
+	if c.Method() != fiber.MethodHead && noConnection(c) {
+		place.cancel()
+		return b.wholeSSE(c, &auth, after, at.taskID)
 	}
 	setSSEHeaders(c)
 	if c.Method() == fiber.MethodHead {
@@ -154,7 +161,7 @@ func (s *streams) serveSSE(h *handover, place *ticket, at sseStart) {
 // stream that says when to, and is cut.
 func (b *Bridge) failStream(c *fiber.Ctx, err error, named bool) error {
 	var e *engine.Error
-	if !named || c.Method() == fiber.MethodHead || !errors.As(err, &e) || !passing(httpStatus(e.Code)) {
+	if !named || c.Method() == fiber.MethodHead || !errors.As(err, &e) || !passing(httpStatus(e.Code)) || noConnection(c) {
 		return b.fail(c, err)
 	}
 	setSSEHeaders(c)

@@ -67,6 +67,13 @@ func (b *Bridge) WebSocket(c *fiber.Ctx) error {
 	if d.auth, err = b.authenticate(c); err == nil {
 		d.place, err = b.streams.reserve(&d.auth)
 	}
+	if noConnection(c) {
+		d.cancel()
+		if err != nil {
+			return b.fail(c, err)
+		}
+		return b.useListener(c, "a WebSocket")
+	}
 	if err != nil {
 		if engine.CodeOf(err) == engine.CodeAuthentication && len(origins) == 0 {
 			// Frames may follow already, which are no request.
