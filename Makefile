@@ -8,13 +8,11 @@ LINT     := $(BIN)/golangci-lint
 # Pinned, so that a new version's opinions arrive on purpose.
 LINT_VERSION := v2.15.0
 MODULES  := . adapters/jsonschema fiberbridge/middlewaretest protocol/conformance protocol/generators examples/jwt examples/e2e bench/gate
-VULNS    := $(BIN)/govulncheck
-VULNS_VERSION := v1.9.0
 FUZZTIME ?= 20s
 ADDR     ?= 127.0.0.1:8080
 
 .DEFAULT_GOAL := help
-.PHONY: help run test quick unit conformance generators e2e race bench bench-once bench-curve bench-redis loadtest lint vulns licences fuzz tidy deps
+.PHONY: help run test quick unit conformance generators e2e race bench bench-once bench-curve bench-redis loadtest lint fuzz tidy deps
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,7 +25,7 @@ run: ## Start the demo host on the embedded store; prints a URL whose page works
 UNIT := library middleware jwt jsonschema gate
 
 test: deps ## Everything: the library, its contract through real sockets, browser and proxy.
-	@GO='$(GO)' .ci/test $(UNIT) conformance e2e
+	@GO='$(GO)' .ci/test $(UNIT) conformance generators e2e
 
 quick: ## What needs no browser and no Redis, with -short: under a minute from a warm build cache.
 	@GO='$(GO)' .ci/test quick
@@ -37,6 +35,9 @@ unit: ## The library's own tests, its tests behind Fiber's middleware, and the e
 
 conformance: ## The wire contract, black box, against the demo host.
 	@GO='$(GO)' .ci/test conformance
+
+generators: deps ## Clients generated from the OpenAPI document: compiled, and run against a host.
+	@GO='$(GO)' .ci/test generators
 
 e2e: deps ## The page in real Chromium; SSE and WebSocket through a real nginx.
 	@GO='$(GO)' .ci/test e2e
@@ -71,15 +72,6 @@ lint: $(LINT) ## go vet, gofmt and golangci-lint on every module, and a build fo
 	@for m in $(MODULES); do echo "lint $$m"; (cd $$m && $(GO) vet ./... && $(LINT) run --config $(CURDIR)/.golangci.yml ./...) || exit 1; done
 	GOOS=darwin $(GO) vet ./...
 	GOOS=windows $(GO) vet ./...
-	@cd .ci/licences && $(GO) build -o $(BIN)/licences .
-	@$(BIN)/licences $(MODULES)
-
-vulns: $(VULNS) ## Known vulnerabilities that code of ours reaches, in every module.
-	@.ci/vulns $(VULNS) $(MODULES)
-
-licences: ## Write docs/licences.md: every dependency and its licence.
-	@cd .ci/licences && $(GO) build -o $(BIN)/licences .
-	@$(BIN)/licences -write $(MODULES)
 
 fuzz: ## Every fuzz target for FUZZTIME (20s) each.
 	@.ci/fuzz $(FUZZTIME)
@@ -92,6 +84,3 @@ deps: ## Install what the tests need besides Go (as root on Debian), or say what
 
 $(LINT):
 	GOBIN=$(BIN) $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(LINT_VERSION)
-
-$(VULNS):
-	GOBIN=$(BIN) $(GO) install golang.org/x/vuln/cmd/govulncheck@$(VULNS_VERSION)
