@@ -230,7 +230,8 @@ func utcTime(s string) bool {
 		}
 	}
 	fraction, ok := strings.CutSuffix(s[len(form):], "Z")
-	if !ok || fraction != "" && (fraction[0] != '.' || len(fraction) == 1) {
+	// More digits than nanoseconds are more than most clients' parsers take.
+	if !ok || fraction != "" && (fraction[0] != '.' || len(fraction) == 1 || len(fraction) > len(".000000000")) {
 		return false
 	}
 	for i := 1; i < len(fraction); i++ {
