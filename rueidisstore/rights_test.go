@@ -17,6 +17,12 @@ import (
 // of its table that are named.
 func documentedRights(t *testing.T, rows ...string) redistest.Option {
 	t.Helper()
+	return documentedRightsFor(t, "taskbridge", rows...)
+}
+
+// documentedRightsFor is documentedRights with another prefix of the keys.
+func documentedRightsFor(t *testing.T, prefix string, rows ...string) redistest.Option {
+	t.Helper()
 	page, err := os.ReadFile("../docs/redis.md")
 	if err != nil {
 		t.Fatal(err)
@@ -37,6 +43,7 @@ func documentedRights(t *testing.T, rows ...string) redistest.Option {
 			}
 		}
 	}
+	rules = strings.Replace(rules, "~taskbridge:*", "~"+prefix+":*", 1)
 	return redistest.User("app", strings.ReplaceAll(strings.Join(strings.Fields(rules), " "), ">password", ">pw"))
 }
 
