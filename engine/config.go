@@ -53,9 +53,6 @@ type Config struct {
 	// Readiness lists the host's own probes beside those that Store and
 	// Executor bring.
 	Readiness []ReadinessProbe
-	// ReadyTTL is how long what the probes said counts: Engine.Ready asks them no
-	// more often. Defaults to 1s.
-	ReadyTTL time.Duration
 	// Metrics receives counts. Defaults to none.
 	Metrics MetricsSink
 	// Logger receives what nobody is returned. Defaults to slog.Default().
@@ -93,10 +90,11 @@ type EmitConfig struct {
 	Retry time.Duration
 }
 
-// Metric names one counter of a MetricsSink.
+// Metric names what a MetricsSink counts.
 type Metric string
 
-// The counters. StreamsActive goes up and down, the others only up.
+// The metrics. MetricStreams is a gauge: it goes up and down. The others are
+// counters: they only go up. docs/deploying.md says what each counts.
 const (
 	MetricTaskStarts   Metric = "task_starts_total"
 	MetricDuplicates   Metric = "duplicates_total"

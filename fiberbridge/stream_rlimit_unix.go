@@ -11,6 +11,6 @@ func defaultStreamLimit() int {
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &lim); err != nil {
 		return 1024 - 64
 	}
-	n := int(min(uint64(lim.Cur), 1<<20)) //nolint:unconvert // Cur is signed on some systems
+	n := int(min(uint64(lim.Cur), 1<<20)) //nolint:gosec,unconvert // Cur is signed on some systems
 	return max(n-max(n/10, 64), 1)
 }
