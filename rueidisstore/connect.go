@@ -64,11 +64,9 @@ func (c Config) commandOption() rueidis.ClientOption {
 }
 
 // connect makes the client of commands. Without tracking on the server (too old
-// or proxied, RESP2 only, ACL) nothing is cached. dropped is called when connections
-// to a wrong server were dropped.
-func connect(cfg Config, dropped func()) (rueidis.Client, error) {
+// or proxied, RESP2 only, ACL) nothing is cached.
+func connect(cfg Config, conns *links) (rueidis.Client, error) {
 	opt := cfg.commandOption()
-	conns := &links{logger: cfg.Logger, dropped: dropped}
 	conns.through(&opt)
 	client, err := rueidis.NewClient(opt)
 	if errors.Is(err, rueidis.ErrNoCache) && !opt.DisableCache {

@@ -24,10 +24,20 @@ type links struct {
 	// dialed is how many connections there have been; it numbers them.
 	dialed atomic.Uint64
 
+	// life ends with abort; no connection is made after it.
+	life context.Context
+	end  context.CancelFunc
+
 	mu    sync.Mutex
 	open  map[*link]struct{}
 	last  time.Time // when some were dropped
 	pause time.Duration
+}
+
+func newLinks(logger *slog.Logger, dropped func()) *links {
+	l := &links{logger: logger, dropped: dropped, open: map[*link]struct{}{}}
+	l.life, l.end = context.WithCancel(context.Background())
+	return l
 }
 
 // link is one connection.
@@ -73,6 +83,9 @@ func dialer(o rueidis.ClientOption) dialFunc {
 func (l *links) through(o *rueidis.ClientOption) {
 	dial, nagle := dialer(*o), o.DisableTCPNoDelay
 	o.DialCtxFn = func(ctx context.Context, addr string, d *net.Dialer, cfg *tls.Config) (net.Conn, error) {
+		ctx, cancel := context.WithCancel(ctx)
+		defer cancel()
+		defer context.AfterFunc(l.life, cancel)()
 		conn, err := dial(ctx, addr, d, cfg)
 		if err != nil {
 			return nil, err
@@ -83,11 +96,22 @@ func (l *links) through(o *rueidis.ClientOption) {
 		k := &link{Conn: conn, of: l, number: l.dialed.Add(1), addr: addr, born: time.Now()}
 		l.mu.Lock()
 		defer l.mu.Unlock()
-		if l.open == nil {
-			l.open = map[*link]struct{}{}
+		if l.life.Err() != nil {
+			k.cut()
+			return nil, net.ErrClosed
 		}
 		l.open[k] = struct{}{}
 		return k, nil
+	}
+}
+
+// abort ends all connections, and lets none be made any more.
+func (l *links) abort() {
+	l.end()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for k := range l.open {
+		k.cut()
 	}
 }
 

@@ -2,6 +2,9 @@ package rueidisstore
 
 import (
 	"context"
+	"crypto/tls"
+	"errors"
+	"net"
 	"strings"
 	"sync"
 	"testing"
@@ -245,4 +248,69 @@ func TestWait(t *testing.T) {
 		_, err = b.Append(t.Context(), hanging)
 		return err == nil
 	})
+}
+
+// A start is given up at once when its context ends, whatever Redis does.
+func TestStartGivenUp(t *testing.T) {
+	t.Parallel()
+	given := errors.New("given up")
+	for name, prepare := range map[string]func(t *testing.T, cfg *Config){
+		"a server that hangs": func(t *testing.T, cfg *Config) {
+			server := redistest.Server(t)
+			server.Pause()
+			t.Cleanup(server.Resume)
+			cfg.Redis.InitAddress = []string{server.Addr()}
+		},
+		"one of Sentinels that hang": func(t *testing.T, cfg *Config) {
+			server := redistest.Server(t)
+			server.Pause()
+			t.Cleanup(server.Resume)
+			cfg.Redis.InitAddress = []string{server.Addr()}
+			cfg.Redis.Sentinel.MasterSet = "main"
+		},
+		"a dial that hangs": func(_ *testing.T, cfg *Config) {
+			cfg.Redis.DialCtxFn = func(ctx context.Context, _ string, _ *net.Dialer, _ *tls.Config) (net.Conn, error) {
+				<-ctx.Done()
+				return nil, ctx.Err()
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			cfg := testConfig(t)
+			cfg.CommandTimeout = time.Hour
+			prepare(t, &cfg)
+			ctx, cancel := context.WithCancelCause(t.Context())
+			done := make(chan error, 1)
+			go func() {
+				_, err := NewContext(ctx, cfg)
+				done <- err
+			}()
+			select {
+			case err := <-done:
+				t.Fatalf("NewContext gave %v", err)
+			case <-time.After(100 * time.Millisecond): // it waits, or is about to
+			}
+			cancel(given)
+			select {
+			case err := <-done:
+				if !errors.Is(err, given) {
+					t.Errorf("NewContext gave %v", err)
+				}
+			case <-time.After(patience):
+				t.Error("NewContext goes on")
+			}
+		})
+	}
+	// Afterwards the context is of no concern.
+	ctx, cancel := context.WithCancel(t.Context())
+	s, err := NewContext(ctx, testConfig(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	cancel()
+	if _, _, err := s.Create(t.Context(), engine.Task{Owner: "o", ClientRequestID: "r", Status: engine.StatusAccepted}); err != nil {
+		t.Error(err)
+	}
 }

@@ -9,7 +9,9 @@ package rueidisstore
 
 import (
 	"context"
+	"fmt"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -64,13 +66,32 @@ const followSlack = 200
 // missing ACL right), and if the keys under the prefix are of a schema that
 // this library does not know. An error about the configuration names the field.
 // Close it.
-func New(cfg Config) (*Store, error) {
+func New(cfg Config) (*Store, error) { return NewContext(context.Background(), cfg) }
+
+// NewContext is New, given up when ctx ends: a server that hangs may take several
+// CommandTimeouts. Once it has returned a store, ctx is of no more concern to it.
+func NewContext(ctx context.Context, cfg Config) (*Store, error) {
 	cfg = cfg.withDefaults()
 	if err := cfg.validate(); err != nil {
 		return nil, err
 	}
+	// rueidis takes no context to connect with, and no command under way is cut off
+	// by one: without connections both end.
 	proof := newProof()
-	client, err := connect(cfg, proof.ask)
+	conns := newLinks(cfg.Logger, proof.ask)
+	goOn := context.AfterFunc(ctx, conns.abort)
+	s, err := newStore(ctx, cfg, conns, proof)
+	if !goOn() {
+		if s != nil {
+			_ = s.Close()
+		}
+		return nil, fmt.Errorf("rueidisstore: connect to %s: %w", strings.Join(cfg.Redis.InitAddress, ", "), context.Cause(ctx))
+	}
+	return s, err
+}
+
+func newStore(ctx context.Context, cfg Config, conns *links, proof *proof) (*Store, error) {
+	client, err := connect(cfg, conns)
 	if err != nil {
 		return nil, err
 	}
@@ -81,7 +102,7 @@ func New(cfg Config) (*Store, error) {
 		maxResolved: strconv.Itoa(cfg.Actions.MaxResolved), unsound: make(chan int, dueShards),
 	}
 	s.life, s.end = context.WithCancel(context.Background())
-	if err := s.start(); err != nil {
+	if err := s.start(ctx); err != nil {
 		s.end()
 		client.Close()
 		return nil, err
@@ -90,15 +111,11 @@ func New(cfg Config) (*Store, error) {
 }
 
 // start checks what New promises, and starts the store's goroutines.
-func (s *Store) start() error {
-	if err := s.checkServers(s.life); err != nil {
-		return err
-	}
-	if err := s.keepSecret(s.life); err != nil {
-		return err
-	}
-	if err := s.rehearse(s.life); err != nil {
-		return err
+func (s *Store) start(ctx context.Context) error {
+	for _, step := range []func(context.Context) error{s.checkServers, s.keepSecret, s.rehearse} {
+		if err := step(ctx); err != nil {
+			return err
+		}
 	}
 	s.tail = newTail(s.cfg, s.keys, s.client)
 	s.running.Go(s.keepProving)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -38,8 +39,8 @@ type host struct {
 }
 
 // newHost wires the app. Nothing listens yet.
-func newHost(s settings, logger *slog.Logger) (*host, error) {
-	store, err := newStore(s, logger)
+func newHost(ctx context.Context, s settings, logger *slog.Logger) (*host, error) {
+	store, err := newStore(ctx, s, logger)
 	if err != nil {
 		return nil, err
 	}
@@ -124,9 +125,9 @@ type store interface {
 	io.Closer
 }
 
-func newStore(s settings, logger *slog.Logger) (store, error) {
+func newStore(ctx context.Context, s settings, logger *slog.Logger) (store, error) {
 	if s.redis != "" {
-		return newRedisStore(s, logger)
+		return newRedisStore(ctx, s, logger)
 	}
 	logger.Info("tasks are kept in memory and end with this process; -redis (REDIS_URL) keeps them in Redis")
 	return newMemoryStore(s, logger)

@@ -52,8 +52,15 @@ func run(args []string, getenv func(string) string, stdout, stderr io.Writer, si
 	}
 	logger := slog.New(slog.NewTextHandler(stderr, nil))
 
-	h, err := newHost(s, logger)
-	if err != nil {
+	h, stop, err := start(s, logger, signals)
+	switch {
+	case stop != nil && h != nil:
+		_ = h.shutdown(s.drain)
+		left(h)
+		return exitOK
+	case stop != nil:
+		return exitOK
+	case err != nil:
 		complain(stderr, err)
 		return exitFailed
 	}
@@ -100,6 +107,36 @@ func run(args []string, getenv func(string) string, stdout, stderr io.Writer, si
 	case sig := <-signals:
 		logger.Warn("exiting at once", "signal", sig.String())
 		return exitFailed
+	}
+}
+
+// start makes the host. The first signal, which is returned, gives up waiting for
+// Redis; a second one does not wait for that.
+func start(s settings, logger *slog.Logger, signals <-chan os.Signal) (*host, os.Signal, error) {
+	ctx, giveUp := context.WithCancel(context.Background())
+	defer giveUp()
+	type result struct {
+		host *host
+		err  error
+	}
+	made := make(chan result, 1)
+	go func() { // waited for, unless the process ends at once
+		h, err := newHost(ctx, s, logger)
+		made <- result{h, err}
+	}()
+	var stop os.Signal
+	select {
+	case r := <-made:
+		return r.host, nil, r.err
+	case stop = <-signals:
+	}
+	logger.Info("the start is given up", "signal", stop.String())
+	giveUp()
+	select {
+	case r := <-made:
+		return r.host, stop, r.err
+	case <-signals:
+		return nil, stop, nil
 	}
 }
 

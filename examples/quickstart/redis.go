@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"io"
 	"log/slog"
@@ -24,7 +25,7 @@ type redisStore struct {
 
 func (s redisStore) Close() error { return errors.Join(s.Store.Close(), s.files.Close()) }
 
-func newRedisStore(s settings, logger *slog.Logger) (store, error) {
+func newRedisStore(ctx context.Context, s settings, logger *slog.Logger) (store, error) {
 	option, err := redisOption(s.redis)
 	if err != nil {
 		return nil, err
@@ -33,7 +34,7 @@ func newRedisStore(s settings, logger *slog.Logger) (store, error) {
 	if err != nil {
 		return nil, err
 	}
-	tasks, err := rueidisstore.New(rueidisstore.Config{
+	tasks, err := rueidisstore.NewContext(ctx, rueidisstore.Config{
 		Redis:           option,
 		Prefix:          s.redisPrefix,
 		MaxStreamLength: s.maxStreamLength,
