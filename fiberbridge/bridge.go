@@ -82,10 +82,15 @@ func New(cfg Config) (*Bridge, error) {
 // It also sees to it that no request's body is taken for another request on the
 // app that router belongs to, whatever route it was for; see [SettleBodies].
 //
+// Unless the app streams bodies, Mount also sets DisablePreParseMultipartForm on
+// the app's server: Fiber's own parser drops parts that it does not understand
+// without a word. The form functions of fiber.Ctx work as before.
+//
 // If the app's settings do not go with UploadConfig, that is logged, once.
 func (b *Bridge) Mount(router fiber.Router) error {
 	err := b.register(router, b.taskRoutes())
 	if err == nil && b.cfg.Routes.Create != routeOff {
+		leaveFormsToHandlers(appOf(router))
 		b.tellLimits.Do(func() { b.tellUploadLimits(router) })
 	}
 	return err

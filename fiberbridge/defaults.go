@@ -52,6 +52,7 @@ func (c Config) withDefaults() Config {
 	orValue(&c.Uploads.MaxFileBytes, 10<<20)
 	orValue(&c.Uploads.MaxTotalBytes, max(32<<20, c.Uploads.MaxFileBytes))
 	orValue(&c.Uploads.ReadTimeout, 10*time.Minute)
+	c.Uploads.IgnoreFields = slices.Clone(c.Uploads.IgnoreFields)
 	c.Uploads.ContentTypes = slices.Clone(c.Uploads.ContentTypes)
 
 	orValue(&c.Drain.Timeout, 9*time.Second)
@@ -142,6 +143,11 @@ func (c *Config) validate() error {
 	} {
 		if n.value < 0 {
 			return fmt.Errorf("fiberbridge: Config.%s is negative", n.field)
+		}
+	}
+	for i, field := range c.Uploads.IgnoreFields {
+		if field == "" || isFileField(field) || isTextField(field) {
+			return fmt.Errorf("fiberbridge: Config.Uploads.IgnoreFields[%d]: %q is not a name that can be ignored", i, field)
 		}
 	}
 	for i, entry := range c.Uploads.ContentTypes {

@@ -69,6 +69,22 @@ func (c appConfig) integer(field string) int64 {
 	return 0
 }
 
+// leaveFormsToHandlers makes the server hand forms over as they came. fasthttp
+// parses a form before any handler sees it, and mime/multipart's ReadForm passes
+// over parts whose head it cannot parse. With streamed bodies this is the host's
+// to set, since a handler of its own may count on forms that are parsed.
+func leaveFormsToHandlers(app *fiber.App) {
+	if app == nil || app.Config().StreamRequestBody {
+		return
+	}
+	app.Server().DisablePreParseMultipartForm = true
+	// An app that is mounted in another one is served by that one.
+	app.Hooks().OnMount(func(parent *fiber.App) error {
+		leaveFormsToHandlers(parent)
+		return nil
+	})
+}
+
 // isNilRouter also finds nil pointers of Fiber's two routers.
 func isNilRouter(router fiber.Router) bool {
 	switch r := router.(type) {
