@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 )
 
 // line is a network between a client and a host: it can cut every connection,
@@ -20,6 +21,10 @@ type line struct {
 	// oneFrame is set for the next WebSocket handshake: see firstFrameOnly.
 	oneFrame bool
 	opened   int
+	// heard is when something last came from the host, quiet the longest time
+	// between two such moments since listen.
+	heard time.Time
+	quiet time.Duration
 }
 
 // link is one connection through a line.
@@ -74,6 +79,9 @@ func (l *line) pump(k *link, to io.Writer, from io.Reader) {
 		k.mu.Lock()
 		silent := k.silent
 		k.mu.Unlock()
+		if n > 0 && to == io.Writer(k.near) {
+			l.hear()
+		}
 		if n > 0 && !silent {
 			if _, failed := to.Write(buffer[:n]); failed != nil {
 				err = failed
@@ -125,6 +133,30 @@ func (l *line) firstFrameOnly() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.oneFrame = true
+}
+
+func (l *line) hear() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now := time.Now()
+	if !l.heard.IsZero() {
+		l.quiet = max(l.quiet, now.Sub(l.heard))
+	}
+	l.heard = now
+}
+
+// listen begins to measure how long the host is quiet.
+func (l *line) listen() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.heard, l.quiet = time.Now(), 0
+}
+
+// longestQuiet is the longest time in which nothing came from the host.
+func (l *line) longestQuiet() time.Duration {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return max(l.quiet, time.Since(l.heard))
 }
 
 // connections is how many there were so far.

@@ -100,7 +100,7 @@ func TestCORSRecipe(t *testing.T) {
 		headers            []string
 	}{
 		{"create", http.MethodPost, "/api/tasks", []string{"Authorization", "Content-Type"}},
-		{"answer", http.MethodPost, address.Path[:strings.Index(address.Path, "/events")] + "/actions", []string{"Authorization", "Content-Type"}},
+		{"answer", http.MethodPost, strings.TrimSuffix(address.Path, "/events/stream") + "/actions", []string{"Authorization", "Content-Type"}},
 		{"poll", http.MethodGet, strings.TrimSuffix(address.Path, "/stream"), []string{"Authorization"}},
 		{"stream", http.MethodGet, address.Path, []string{"Authorization"}},
 		{"resume", http.MethodGet, address.Path, []string{"Authorization", "Last-Event-ID"}},
