@@ -33,6 +33,7 @@ func (e *Engine) authorize(ctx context.Context, auth AuthContext, access Access,
 		return Task{}, errTaskNotFound
 	}
 	began := time.Now()
+	var reason error
 	for _, freshness := range []Freshness{Cached, Fresh} {
 		task, err := e.cfg.Store.Get(ctx, taskID, freshness)
 		if err == nil {
@@ -45,12 +46,17 @@ func (e *Engine) authorize(ctx context.Context, auth AuthContext, access Access,
 			// Not which task: that is somebody else's.
 			e.cfg.Logger.DebugContext(ctx, "access denied",
 				"userId", auth.Subject, "access", string(access), "error", err)
+			reason = err
 			continue
 		}
+		reason = err
 		if CodeOf(err) != CodeTaskNotFound {
 			return Task{}, storeError("read the task", err)
 		}
 	}
+	e.Audit(ctx, AuditEvent{
+		Action: AuditAccessDenied, Subject: auth.Subject, Access: access, TaskID: taskID, Reason: reason.Error(),
+	})
 	onGrid(ctx, began, refusalGrid)
 	return Task{}, errTaskNotFound
 }
@@ -58,12 +64,14 @@ func (e *Engine) authorize(ctx context.Context, auth AuthContext, access Access,
 // admitCaller refuses nobody, and credentials that were revoked.
 func (e *Engine) admitCaller(ctx context.Context, auth *AuthContext) error {
 	if auth.Subject == "" {
+		e.Audit(ctx, AuditEvent{Action: AuditAuthenticationDenied, Reason: errNobody.Message})
 		return errNobody
 	}
 	if err := e.revoked.known(ctx); err != nil {
 		return err
 	}
 	if e.Revoked(auth, "") == StandingRevoked {
+		e.Audit(ctx, AuditEvent{Action: AuditAuthenticationDenied, Subject: auth.Subject, Reason: errRevoked.Message})
 		return errRevoked
 	}
 	return nil
@@ -96,6 +104,7 @@ func (e *Engine) authorizeCreate(ctx context.Context, auth AuthContext, task Tas
 	if err == nil || passing(err) {
 		return err
 	}
+	e.Audit(ctx, AuditEvent{Action: AuditAccessDenied, Subject: auth.Subject, Access: AccessCreate, Reason: err.Error()})
 	return NewError(CodeTaskOwnership, "not allowed to create this task").WithCause(err)
 }
 

@@ -55,6 +55,8 @@ type Config struct {
 	Readiness []ReadinessProbe
 	// Metrics receives counts. Defaults to none.
 	Metrics MetricsSink
+	// Audit receives denials and revocations. Defaults to none.
+	Audit AuditSink
 	// Logger receives what nobody is returned. Defaults to slog.Default().
 	Logger *slog.Logger
 }

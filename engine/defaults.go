@@ -36,10 +36,15 @@ func (c Config) withDefaults() Config {
 	c.Creates.Burst = cmp.Or(c.Creates.Burst, max(10*c.Creates.PerSecond, 1))
 	c.Revocations.TTL = cmp.Or(c.Revocations.TTL, 24*time.Hour)
 	c.Revocations.Max = cmp.Or(c.Revocations.Max, 10_000)
+	c.Revocations.Reserve = max(cmp.Or(c.Revocations.Reserve, c.Revocations.Max/10), 0)
+	c.Revocations.MaxPerSubject = cmp.Or(c.Revocations.MaxPerSubject, 100)
 	c.Logger = cmp.Or(c.Logger, slog.Default())
 	c.Delivery.Logger = cmp.Or(c.Delivery.Logger, c.Logger)
 	if c.Metrics == nil {
 		c.Metrics = noMetrics{}
+	}
+	if c.Audit == nil {
+		c.Audit = noAudit{}
 	}
 	return c
 }
@@ -105,6 +110,9 @@ func (c Config) validate() error {
 		case f.got < f.min:
 			return fmt.Errorf("engine: Config.%s must be at least %v", f.name, f.min)
 		}
+	}
+	if c.Revocations.Reserve >= c.Revocations.Max {
+		return errors.New("engine: Config.Revocations.Reserve must be less than Revocations.Max")
 	}
 	for i, p := range c.Readiness {
 		if p == nil {

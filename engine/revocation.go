@@ -40,6 +40,10 @@ type Revocation struct {
 	// second counts as earlier.
 	IssuedBefore time.Time `json:"issuedBefore,omitzero"`
 
+	// Operator says that an operator asks for it, and not a user about himself.
+	// Only these may use what RevocationConfig.Reserve keeps free, and they do
+	// not count against MaxPerSubject.
+	Operator bool `json:"operator,omitempty"`
 	// Reason is for those who read Revocations. No client sees it.
 	Reason string `json:"reason,omitempty"`
 	// CreatedAt is when it was made; Revoke sets it.
@@ -80,9 +84,11 @@ func (r *Revocation) Fits(auth *AuthContext, taskID string) bool {
 // up to a second of the process's. Every method may be called concurrently;
 // errors are those of [Store].
 type Revocations interface {
-	// PutRevocation stores r, in place of one with the same ID. It fails with
-	// RATE_LIMITED if the store holds limit others that have not lapsed.
-	PutRevocation(ctx context.Context, r Revocation, limit int) error
+	// PutRevocation stores r, in place of one with the same ID, and in the same
+	// step removes those of needless that are still as they are given; at most
+	// 100 are. It fails with RATE_LIMITED, and removes nothing, if the store holds
+	// limit others that have not lapsed; those that it would remove do not count.
+	PutRevocation(ctx context.Context, r Revocation, limit int, needless ...Revocation) error
 
 	// LiftRevocation removes the one with this ID; removing what is not there is
 	// no error.
@@ -113,6 +119,14 @@ type RevocationConfig struct {
 	// Max is how many may be in force at once; every process holds them all in
 	// memory. Beyond it Revoke fails with RATE_LIMITED. Defaults to 10,000.
 	Max int
+	// Reserve is how many of Max only revocations of operators
+	// (Revocation.Operator) can be. Defaults to a tenth of Max; negative is none.
+	Reserve int
+	// MaxPerSubject is how many that name one subject, and are no operator's, may
+	// be in force at once, so that one user's sign-outs do not take everybody's
+	// room. Each process counts what it knows, and a few more may come through
+	// when several revoke at once. Defaults to 100; negative is no bound.
+	MaxPerSubject int
 }
 
 // maxRevocationBytes bounds one revocation.

@@ -13,15 +13,20 @@ var (
 	errNoRevocations  = NewError(CodeInternal, "the store keeps no revocations")
 	errAccessRevoked  = errors.New("a revocation applies")
 	errRevocationsOff = errors.New("engine: the store does not implement Revocations")
+
+	errSubjectRevocations = NewError(CodeRateLimited, "too many revocations name this subject; this one holds in this process only")
 )
 
 // Revoke takes access back, on every node: what follows is refused from now on,
 // and streams and waiting polls that are open end within a second. It returns
-// the revocation as it was stored. It holds until it lapses or is lifted.
+// the revocation as it was stored. It holds until it lapses or is lifted. With
+// IssuedBefore it takes the place of older ones that it makes needless.
 //
-// Errors: REQUEST_VALIDATION_ERROR; RATE_LIMITED when RevocationConfig.Max are
-// in force; STORE_UNAVAILABLE, after which it may or may not have been stored,
-// and can be repeated; INTERNAL_ERROR if the store keeps no revocations.
+// Errors: REQUEST_VALIDATION_ERROR, and INTERNAL_ERROR if the store keeps no
+// revocations. With RATE_LIMITED, when RevocationConfig allows no more, and with
+// STORE_UNAVAILABLE and other errors of the store, after which it may or may not
+// have been stored, the revocation is returned too: it holds in this process, and
+// in this process only until Revoke is repeated.
 func (e *Engine) Revoke(ctx context.Context, r Revocation) (Revocation, error) {
 	if e.revoked.store == nil {
 		return Revocation{}, errNoRevocations.WithCause(errRevocationsOff)
@@ -30,11 +35,44 @@ func (e *Engine) Revoke(ctx context.Context, r Revocation) (Revocation, error) {
 	if err != nil {
 		return Revocation{}, err
 	}
-	if err := e.revoked.store.PutRevocation(ctx, r, e.cfg.Revocations.Max); err != nil {
-		return Revocation{}, storeError("store the revocation", err)
+	err = e.keepRevocation(ctx, r)
+	e.revoked.apply(r, err == nil)
+	if e.revoked.view.Load() == nil { // nothing has been read yet, so nothing holds yet
+		e.refreshRevocations(ctx)
 	}
-	e.refreshRevocations(ctx)
-	return r, nil
+	audit := AuditEvent{Action: AuditRevoked, Subject: r.Subject, TaskID: r.TaskID, RevocationID: r.ID, Reason: r.Reason}
+	if err != nil {
+		audit.Action = AuditRevocationFailed
+	}
+	e.Audit(ctx, audit)
+	if err != nil {
+		e.cfg.Logger.WarnContext(ctx, "a revocation could not be stored; it holds in this process only", "id", r.ID, "error", err)
+	}
+	return r, err
+}
+
+// keepRevocation stores r, if there is room.
+func (e *Engine) keepRevocation(ctx context.Context, r Revocation) error {
+	cfg := e.cfg.Revocations
+	limit := cfg.Max
+	if !r.Operator {
+		limit -= cfg.Reserve
+		if r.Subject != "" && cfg.MaxPerSubject > 0 && !e.revoked.holds(r.ID) && e.revoked.ofSubject(r.Subject) >= cfg.MaxPerSubject {
+			return errSubjectRevocations
+		}
+	}
+	err := e.revoked.store.PutRevocation(ctx, r, limit, e.revoked.needless(&r)...)
+	if err == nil {
+		return nil
+	}
+	err = storeError("store the revocation", err)
+	var known *Error
+	if !errors.As(err, &known) {
+		return err
+	}
+	told := *known
+	told.Message += "; it holds in this process only"
+	return &told
 }
 
 // LiftRevocation gives back what the revocation with this ID took. Lifting what
@@ -46,11 +84,14 @@ func (e *Engine) LiftRevocation(ctx context.Context, id string) error {
 	if err := e.revoked.store.LiftRevocation(ctx, id); err != nil {
 		return storeError("lift the revocation", err)
 	}
+	e.revoked.forget(id)
+	e.Audit(ctx, AuditEvent{Action: AuditRevocationLifted, RevocationID: id})
 	e.refreshRevocations(ctx)
 	return nil
 }
 
-// Revocations lists what is in force, the newest first.
+// Revocations lists what is in force, the newest first, with what holds in this
+// process only.
 func (e *Engine) Revocations(ctx context.Context) ([]Revocation, error) {
 	if e.revoked.store == nil {
 		return nil, nil
@@ -58,6 +99,12 @@ func (e *Engine) Revocations(ctx context.Context) ([]Revocation, error) {
 	all, err := e.revoked.store.ListRevocations(ctx)
 	if err != nil {
 		return nil, storeError("list the revocations", err)
+	}
+	stored := len(all)
+	for _, own := range e.revoked.unkept() {
+		if !slices.ContainsFunc(all[:stored], func(r Revocation) bool { return r.ID == own.ID }) {
+			all = append(all, own)
+		}
 	}
 	slices.SortFunc(all, func(a, b Revocation) int {
 		return cmp.Or(b.CreatedAt.Compare(a.CreatedAt), cmp.Compare(a.ID, b.ID))

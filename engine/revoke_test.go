@@ -184,6 +184,100 @@ func TestRevocationsAreBounded(t *testing.T) {
 	}
 }
 
+// A tenth is for operators, and one subject has no more than its share.
+func TestRevocationsOfUsersLeaveRoom(t *testing.T) {
+	w := newWorld(t, func(c *engine.Config, _ *memConfig) {
+		c.Revocations.Max, c.Revocations.MaxPerSubject = 20, 5
+	})
+	signOut := func(subject string, session int) engine.Revocation {
+		return engine.Revocation{Subject: subject, Attributes: map[string]string{"session": fmt.Sprint(subject, session)}}
+	}
+	for i := range 18 { // 20 without the reserve
+		if _, err := w.Revoke(t.Context(), signOut(fmt.Sprint("user", i/5), i)); err != nil {
+			t.Fatalf("sign-out %d: %v", i, err)
+		}
+	}
+	if _, err := w.Revoke(t.Context(), signOut("user0", 0)); err != nil {
+		t.Errorf("the same again: %v", err)
+	}
+	for name, r := range map[string]engine.Revocation{
+		"one more of a subject with five": signOut("user0", 100), "one more of another": signOut("bob", 1),
+	} {
+		if _, err := w.Revoke(t.Context(), r); engine.CodeOf(err) != engine.CodeRateLimited {
+			t.Errorf("%s: got %v, want RATE_LIMITED", name, err)
+		}
+	}
+	for i := range 2 {
+		r := engine.Revocation{Subject: fmt.Sprint("banned", i), Operator: true}
+		if _, err := w.Revoke(t.Context(), r); err != nil {
+			t.Errorf("an operator's: %v", err)
+		}
+	}
+	if _, err := w.Revoke(t.Context(), engine.Revocation{Subject: "bob", Operator: true}); engine.CodeOf(err) != engine.CodeRateLimited {
+		t.Errorf("an operator's beyond all: got %v, want RATE_LIMITED", err)
+	}
+}
+
+// What cannot be stored holds here, says so, and is listed.
+func TestRevocationThatIsNotStoredHoldsHere(t *testing.T) {
+	w := newWorld(t, func(c *engine.Config, _ *memConfig) { c.Revocations.Max = 1 })
+	if _, err := w.Revoke(t.Context(), engine.Revocation{Subject: "bob"}); err != nil {
+		t.Fatal(err)
+	}
+	told := make(chan struct{}, 16)
+	defer w.OnRevocation(func() { told <- struct{}{} })()
+	r, err := w.Revoke(t.Context(), engine.Revocation{Subject: "alice"})
+	if engine.CodeOf(err) != engine.CodeRateLimited || !strings.Contains(err.Error(), "in this process only") {
+		t.Fatalf("got %v, want RATE_LIMITED that says where it holds", err)
+	}
+	<-told // open streams are looked at
+	if w.Revoked(&alice, "") != engine.StandingRevoked {
+		t.Error("it does not hold here")
+	}
+	if err := w.LiftRevocation(t.Context(), "something else"); err != nil { // everything is read again
+		t.Fatal(err)
+	}
+	if w.Revoked(&alice, "") != engine.StandingRevoked {
+		t.Error("it does not hold any more after the next read")
+	}
+	if all, err := w.Revocations(t.Context()); err != nil || len(all) != 2 {
+		t.Errorf("listed are %v, %v, want both", all, err)
+	}
+	if err := w.LiftRevocation(t.Context(), r.ID); err != nil {
+		t.Fatal(err)
+	}
+	if w.Revoked(&alice, "") != engine.StandingGood {
+		t.Error("it holds though it was lifted")
+	}
+}
+
+// Signing out everywhere again and again keeps one revocation.
+func TestNeedlessRevocationsGo(t *testing.T) {
+	w := newWorld(t)
+	began := time.Now().Add(-time.Hour)
+	ends := began.Add(24 * time.Hour)
+	revoke := func(r engine.Revocation) {
+		t.Helper()
+		r.ExpiresAt = ends
+		if _, err := w.Revoke(t.Context(), r); err != nil {
+			t.Fatal(err)
+		}
+	}
+	revoke(engine.Revocation{Subject: "alice", Attributes: map[string]string{"session": "1"}})
+	revoke(engine.Revocation{Subject: "bob", IssuedBefore: began})
+	for i := range 10 {
+		revoke(engine.Revocation{Subject: "alice", IssuedBefore: began.Add(time.Duration(i) * time.Minute)})
+	}
+	all, err := w.Revocations(t.Context())
+	if err != nil || len(all) != 3 {
+		t.Errorf("in force are %+v, %v, want bob's, the session's and the last of alice's", all, err)
+	}
+	revoke(engine.Revocation{Subject: "alice"}) // a ban: lifted, what was before must hold
+	if all, err := w.Revocations(t.Context()); err != nil || len(all) != 4 {
+		t.Errorf("with a ban %+v, %v are in force, want 4", all, err)
+	}
+}
+
 // A waiting poll ends with the revocation, and is told what the next one is.
 func TestRevokeWaitingPoll(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -16,7 +16,7 @@ type revoked struct {
 	logger *slog.Logger
 	now    func() time.Time
 
-	set atomic.Pointer[revocationSet] // nil: not known yet
+	view atomic.Pointer[revocationView] // nil: not known yet
 
 	stop func()          // of the store's calls
 	life context.Context // of the goroutine that reads
@@ -25,26 +25,51 @@ type revoked struct {
 
 	mu       sync.Mutex
 	asked    uint64 // numbers the reads in the order in which they began
-	answered uint64 // which of them set is from
+	answered uint64 // which of them the view is from
+	own      map[string]ownRevocation
+	readAt   time.Time     // when the last read ended
+	readTook time.Duration // and how long it took
 	watchers map[*revocationWatch]struct{}
 	// dirty: there is something to read; reading: a goroutine sees to it. While
 	// nothing changes there is none.
 	dirty, reading, closed bool
 }
 
-// revocationWatch is somebody who wants to know when the set has changed.
+// revocationView is what holds: what was read from the store, and what was made
+// here since then or could not be stored.
+type revocationView struct{ stored, own *revocationSet }
+
+// ownRevocation was made by this process.
+type ownRevocation struct {
+	Revocation
+	// kept says that the store has it; a read numbered above after contains it.
+	kept  bool
+	after uint64
+}
+
+// maxUnkept bounds the revocations that hold in this process only.
+const maxUnkept = 1024
+
+// revocationWatch is somebody who wants to know when the view has changed.
 type revocationWatch struct{ fn func() }
 
 // rereadRevocations is how soon a read that failed is made again. Until then
 // what was known holds.
 const rereadRevocations = 250 * time.Millisecond
 
+// While revocations are made all the time, reading them takes a quarter of a
+// core at most, and they are felt within maxReadPause and two reads.
+const (
+	readPauseShare = 3
+	maxReadPause   = 400 * time.Millisecond
+)
+
 // begin starts to follow the store. Until the first set is there, check asks.
 func (r *revoked) begin(store Revocations, logger *slog.Logger) error {
 	r.store, r.logger, r.now = store, logger, time.Now
 	r.watchers = map[*revocationWatch]struct{}{}
 	if store == nil {
-		r.set.Store(&revocationSet{empty: true})
+		r.view.Store(&revocationView{})
 		return nil
 	}
 	r.life, r.end = context.WithCancel(context.Background())
@@ -91,7 +116,13 @@ func (r *revoked) read() {
 			r.mu.Unlock()
 			return
 		}
-		r.dirty = false
+		pause := min(readPauseShare*r.readTook, maxReadPause) - r.now().Sub(r.readAt)
+		r.mu.Unlock()
+		if pause > 0 {
+			sleep(r.life, pause)
+		}
+		r.mu.Lock()
+		r.dirty = false // what changes from here on needs another read
 		r.mu.Unlock()
 		err := r.refresh(r.life)
 		if err == nil {
@@ -116,18 +147,25 @@ func (r *revoked) refresh(ctx context.Context) error {
 	r.asked++
 	mine := r.asked
 	r.mu.Unlock()
+	began := r.now()
 	all, err := r.store.ListRevocations(ctx)
 	if err != nil {
 		return storeError("read the revocations", err)
 	}
+	stored := newRevocationSet(all)
 	r.mu.Lock()
+	r.readAt = r.now()
+	r.readTook = r.readAt.Sub(began)
 	var told []func()
 	if mine > r.answered {
 		r.answered = mine
-		r.set.Store(newRevocationSet(all))
-		for w := range r.watchers {
-			told = append(told, w.fn)
+		for id, o := range r.own {
+			same := stored.byID[id]
+			if o.kept && mine > o.after || !o.kept && same != nil && !same.ExpiresAt.Before(o.ExpiresAt) {
+				delete(r.own, id)
+			}
 		}
+		told = r.show(stored)
 	}
 	r.mu.Unlock()
 	for _, fn := range told {
@@ -135,6 +173,110 @@ func (r *revoked) refresh(ctx context.Context) error {
 	}
 	return nil
 }
+
+// show puts what was read, and what was made here, in force. It returns whom to
+// tell. mu is held.
+func (r *revoked) show(stored *revocationSet) (told []func()) {
+	var own []Revocation
+	for id, o := range r.own {
+		if r.now().Before(o.ExpiresAt) {
+			own = append(own, o.Revocation)
+		} else {
+			delete(r.own, id)
+		}
+	}
+	r.view.Store(&revocationView{stored: stored, own: newRevocationSet(own)})
+	for w := range r.watchers {
+		told = append(told, w.fn)
+	}
+	return told
+}
+
+// apply puts a revocation in force that this process made, before it is read
+// again from the store. One that the store did not take holds here only.
+func (r *revoked) apply(made Revocation, kept bool) {
+	r.mu.Lock()
+	if r.own == nil {
+		r.own = map[string]ownRevocation{}
+	}
+	r.own[made.ID] = ownRevocation{Revocation: made, kept: kept, after: r.asked}
+	r.boundUnkept()
+	var told []func()
+	if v := r.view.Load(); v != nil {
+		told = r.show(v.stored)
+	}
+	r.mu.Unlock()
+	for _, fn := range told {
+		fn()
+	}
+}
+
+// boundUnkept drops the one that lapses first if too many hold here only. mu is
+// held.
+func (r *revoked) boundUnkept() {
+	first, unkept := "", 0
+	for id, o := range r.own {
+		if !o.kept {
+			unkept++
+			if first == "" || o.ExpiresAt.Before(r.own[first].ExpiresAt) {
+				first = id
+			}
+		}
+	}
+	if unkept > maxUnkept {
+		delete(r.own, first)
+	}
+}
+
+// forget drops a revocation that this process made.
+func (r *revoked) forget(id string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.own, id)
+}
+
+// unkept returns the revocations that hold in this process only.
+func (r *revoked) unkept() (list []Revocation) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, o := range r.own {
+		if !o.kept && r.now().Before(o.ExpiresAt) {
+			list = append(list, o.Revocation)
+		}
+	}
+	return list
+}
+
+// ofSubject counts the revocations in force that name a subject.
+func (r *revoked) ofSubject(subject string) int {
+	v := r.view.Load()
+	if v == nil || v.stored == nil {
+		return 0
+	}
+	n := v.stored.perSubject[subject]
+	if v.own != nil {
+		n += v.own.perSubject[subject]
+	}
+	return n
+}
+
+// holds reports whether the store is known to have a revocation with this ID.
+func (r *revoked) holds(id string) bool {
+	v := r.view.Load()
+	return v != nil && v.stored != nil && v.stored.byID[id] != nil
+}
+
+// needless returns stored revocations that made makes needless.
+func (r *revoked) needless(made *Revocation) []Revocation {
+	v := r.view.Load()
+	if v == nil {
+		return nil
+	}
+	return v.stored.coveredBy(made, maxReplaced)
+}
+
+// maxReplaced bounds what one revocation takes out of the store.
+const maxReplaced = 100
 
 // watch has fn called after each change of the set. fn must return at once.
 func (r *revoked) watch(fn func()) (stop func()) {
@@ -151,56 +293,23 @@ func (r *revoked) watch(fn func()) (stop func()) {
 
 // find returns a revocation that applies, nil if none does.
 func (r *revoked) find(auth *AuthContext, taskID string) *Revocation {
-	set := r.set.Load()
-	if set == nil || set.empty {
+	v := r.view.Load()
+	if v == nil || v.stored == nil {
 		return nil
 	}
-	return set.find(auth, taskID, r.now())
-}
-
-// known makes sure that there is a set to look into.
-func (r *revoked) known(ctx context.Context) error {
-	if r.set.Load() != nil {
-		return nil
-	}
-	return r.refresh(ctx)
-}
-
-// revocationSet is immutable. Most revocations name a subject or a task, and are
-// found by it.
-type revocationSet struct {
-	empty     bool
-	bySubject map[string][]*Revocation
-	byTask    map[string][]*Revocation
-	rest      []*Revocation
-}
-
-func newRevocationSet(all []Revocation) *revocationSet {
-	s := &revocationSet{empty: len(all) == 0, bySubject: map[string][]*Revocation{}, byTask: map[string][]*Revocation{}}
-	for i := range all {
-		switch r := &all[i]; {
-		case r.Subject != "":
-			s.bySubject[r.Subject] = append(s.bySubject[r.Subject], r)
-		case r.TaskID != "":
-			s.byTask[r.TaskID] = append(s.byTask[r.TaskID], r)
-		default:
-			s.rest = append(s.rest, r)
-		}
-	}
-	return s
-}
-
-// find prefers one that is about the credential to one about the task.
-func (s *revocationSet) find(auth *AuthContext, taskID string, now time.Time) (found *Revocation) {
-	for _, list := range [][]*Revocation{s.bySubject[auth.Subject], s.byTask[taskID], s.rest} {
-		for _, r := range list {
-			if now.Before(r.ExpiresAt) && r.Fits(auth, taskID) {
-				if r.TaskID == "" {
-					return r
-				}
-				found = r
-			}
+	found := v.stored.find(auth, taskID, r.now())
+	if found == nil || found.TaskID != "" {
+		if own := v.own.find(auth, taskID, r.now()); own != nil {
+			found = own
 		}
 	}
 	return found
+}
+
+// known makes sure that there is a view to look into.
+func (r *revoked) known(ctx context.Context) error {
+	if r.view.Load() != nil {
+		return nil
+	}
+	return r.refresh(ctx)
 }

@@ -22,6 +22,11 @@ type service func(ctx context.Context, c *fiber.Ctx, auth engine.AuthContext) er
 // handler of the host replaces an answer of the protocol's.
 func (b *Bridge) answer(c *fiber.Ctx, serve service) error {
 	enter(c)
+	if err := b.checkOrigin(c); err != nil {
+		err = b.refuse(c, fiber.StatusForbidden, errOrigin)
+		leave(c)
+		return err
+	}
 	var auth engine.AuthContext
 	err := unsettled(c)
 	if err == nil {

@@ -24,6 +24,19 @@ var (
 // The result holds nothing of the request: the host may well have taken a
 // subject from c.Get or c.Params, whose memory fasthttp uses again.
 func (b *Bridge) authenticate(c *fiber.Ctx) (engine.AuthContext, error) {
+	auth, err := b.identify(c)
+	if engine.CodeOf(err) == engine.CodeAuthentication {
+		b.eng.Audit(c.UserContext(), engine.AuditEvent{
+			Action: engine.AuditAuthenticationDenied, Subject: auth.Subject, Reason: withoutCredentials(c, err.Error()),
+		})
+		return engine.AuthContext{}, err
+	}
+	return auth, err
+}
+
+// identify is authenticate without its audit. With an error it returns the
+// subject that was refused, if the credentials name one.
+func (b *Bridge) identify(c *fiber.Ctx) (engine.AuthContext, error) {
 	auth, err := b.cfg.Auth(c)
 	if err != nil {
 		var e *engine.Error
@@ -38,9 +51,9 @@ func (b *Bridge) authenticate(c *fiber.Ctx) (engine.AuthContext, error) {
 	case auth.Subject == "":
 		return engine.AuthContext{}, errUnauthenticated
 	case !auth.ExpiresAt.IsZero() && !b.streams.deadlines.wall().Before(auth.ExpiresAt.Round(0)):
-		return engine.AuthContext{}, errCredentialsOld
+		return engine.AuthContext{Subject: strings.Clone(auth.Subject)}, errCredentialsOld
 	case b.eng.Revoked(&auth, "") == engine.StandingRevoked:
-		return engine.AuthContext{}, errCredentialsGone
+		return engine.AuthContext{Subject: strings.Clone(auth.Subject)}, errCredentialsGone
 	}
 	return detach(auth), nil
 }

@@ -16,6 +16,11 @@ type Config struct {
 	Engine *engine.Engine
 	// Auth tells who a request comes from. Required.
 	Auth AuthContextResolver
+	// Origins lists browser origins ("https://app.example.com") whose pages may
+	// open WebSockets, and create, cancel and answer tasks with credentials that
+	// the browser adds by itself (cookies); "*" allows all. Requests with a bearer
+	// token are CORS's business alone. Defaults to the same host and port.
+	Origins []string
 
 	Routes    Routes
 	SSE       SSEConfig
@@ -100,9 +105,6 @@ type WebSocketConfig struct {
 	// IdleTimeout closes a socket that had several subscriptions and has none.
 	// Defaults to 5s.
 	IdleTimeout time.Duration
-	// Origins lists browser origins ("https://app.example.com") that may
-	// connect besides the same host and port; "*" allows all.
-	Origins []string
 	// CloseFrames sends close codes 1012 (draining) and 1013 (slow, maximum
 	// age) where the default is a cut, which old clients resume from.
 	CloseFrames bool

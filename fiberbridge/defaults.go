@@ -34,7 +34,7 @@ func (c Config) withDefaults() Config {
 	orValue(&c.WebSocket.MaxSubscriptions, 64)
 	orValue(&c.WebSocket.IdleTimeout, 5*time.Second)
 	orValue(&c.WebSocket.FramesPerSecond, 50)
-	c.WebSocket.Origins = slices.Clone(c.WebSocket.Origins)
+	c.Origins = slices.Clone(c.Origins)
 
 	orValue(&c.Streams.Max, defaultStreamLimit())
 	orValue(&c.WebSocket.MaxIdle, max(c.Streams.Max/2, 1))
@@ -158,9 +158,9 @@ func (c *Config) validate() error {
 	if c.Drain.RetryMin > c.Drain.RetryMax {
 		return errors.New("fiberbridge: Config.Drain.RetryMin is longer than RetryMax")
 	}
-	for i, origin := range c.WebSocket.Origins {
+	for i, origin := range c.Origins {
 		if err := validateOrigin(origin); err != nil {
-			return fmt.Errorf("fiberbridge: Config.WebSocket.Origins[%d]: %w", i, err)
+			return fmt.Errorf("fiberbridge: Config.Origins[%d]: %w", i, err)
 		}
 	}
 	return nil

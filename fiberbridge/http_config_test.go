@@ -52,8 +52,8 @@ func TestConfigErrorsNameTheField(t *testing.T) {
 		"Config.WebSocket.PongTimeout":                          func(c *Config) { c.WebSocket.PongTimeout = -time.Second },
 		"Config.WebSocket.MessageBytes":                         func(c *Config) { c.WebSocket.MessageBytes = -1 },
 		"Config.WebSocket.MaxSubscriptions":                     func(c *Config) { c.WebSocket.MaxSubscriptions = -1 },
-		"Config.WebSocket.Origins[1]":                           func(c *Config) { c.WebSocket.Origins = []string{"*", "example.com"} },
-		"Config.WebSocket.Origins[0]":                           func(c *Config) { c.WebSocket.Origins = []string{"https://example.com/x"} },
+		"Config.Origins[1]":                                     func(c *Config) { c.Origins = []string{"*", "example.com"} },
+		"Config.Origins[0]":                                     func(c *Config) { c.Origins = []string{"https://example.com/x"} },
 		"Config.Streams.Max":                                    func(c *Config) { c.Streams.Max = -1 },
 		"Config.Streams.MaxAge":                                 func(c *Config) { c.Streams.MaxAge = 3600 },
 		"Config.Streams.WriteTimeout":                           func(c *Config) { c.Streams.WriteTimeout = -1 },
@@ -75,7 +75,7 @@ func TestConfigErrorsNameTheField(t *testing.T) {
 func TestConfigDefaults(t *testing.T) {
 	given := validConfig()
 	given.WebSocket.Heartbeat = 3 * time.Second
-	given.WebSocket.Origins = []string{"https://a.example"}
+	given.Origins = []string{"https://a.example"}
 	given.Drain.NotReady = -1
 	given.Drain.RetryMin = time.Minute
 	given.Uploads.MaxFileBytes = 100 << 20
@@ -87,8 +87,8 @@ func TestConfigDefaults(t *testing.T) {
 	if !reflect.DeepEqual(given.WebSocket, before) || given.Routes.Create != "" {
 		t.Error("the caller's config was changed")
 	}
-	given.WebSocket.Origins[0] = "*"
-	if got.WebSocket.Origins[0] != "https://a.example" {
+	given.Origins[0] = "*"
+	if got.Origins[0] != "https://a.example" {
 		t.Error("the copy shares the caller's list")
 	}
 	if got.WebSocket.PongTimeout != 3*time.Second || got.Drain.NotReady != -1 || got.Drain.RetryMax != time.Minute ||

@@ -57,9 +57,9 @@ func (b *Bridge) WebSocket(c *fiber.Ctx) error {
 		return b.fail(c, engine.NewError(engine.CodeInvalidRequest, why))
 	}
 	origins := headerValues(c, fiber.HeaderOrigin)
-	if !originsAllowed(origins, c.Hostname(), b.cfg.WebSocket.Origins) {
-		return b.refuse(c, fiber.StatusForbidden,
-			engine.NewError(engine.CodeInvalidRequest, "the origin may not connect"))
+	if !originsAllowed(origins, c.Hostname(), b.cfg.Origins) {
+		b.auditOrigin(c, origins)
+		return b.refuse(c, fiber.StatusForbidden, errOrigin)
 	}
 
 	d := &door{ctx: c.Context()}

@@ -278,7 +278,7 @@ func TestWSRefusesAppsWithAStatus(t *testing.T) {
 }
 
 func TestWSUpgradeRefusals(t *testing.T) {
-	h := startHost(t, hostSetup{bridge: func(c *Config) { c.WebSocket.Origins = []string{"https://app.example.com"} }})
+	h := startHost(t, hostSetup{bridge: func(c *Config) { c.Origins = []string{"https://app.example.com"} }})
 	upgrade := []string{
 		"Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
 	}

@@ -42,11 +42,11 @@ func (k keyspace) revocationTimes() string { return k.versioned + "{revocations}
 func (k keyspace) ofRevocations() []string { return []string{k.revocations(), k.revocationTimes()} }
 
 // PutRevocation implements engine.Revocations.
-func (s *Store) PutRevocation(ctx context.Context, r engine.Revocation, limit int) error {
-	return s.putRevocation(ctx, s.keys.ofRevocations(), r, limit)
+func (s *Store) PutRevocation(ctx context.Context, r engine.Revocation, limit int, needless ...engine.Revocation) error {
+	return s.putRevocation(ctx, s.keys.ofRevocations(), r, limit, needless...)
 }
 
-func (s *Store) putRevocation(ctx context.Context, keys []string, r engine.Revocation, limit int) error {
+func (s *Store) putRevocation(ctx context.Context, keys []string, r engine.Revocation, limit int, needless ...engine.Revocation) error {
 	if s.isClosed() {
 		return errClosed()
 	}
@@ -54,11 +54,15 @@ func (s *Store) putRevocation(ctx context.Context, keys []string, r engine.Revoc
 	if err != nil {
 		return damaged("keep a revocation", err)
 	}
+	args := []string{r.ID, string(text), strconv.FormatInt(r.ExpiresAt.UnixMilli(), 10), strconv.Itoa(limit)}
+	for _, old := range needless {
+		if was, err := json.Marshal(old); err == nil && old.ID != r.ID {
+			args = append(args, old.ID, string(was))
+		}
+	}
 	ctx, done := s.bound(ctx)
 	defer done()
-	kept, err := revokePutScript.exec(ctx, s.client, 1, keys, []string{
-		r.ID, string(text), strconv.FormatInt(r.ExpiresAt.UnixMilli(), 10), strconv.Itoa(limit),
-	}).AsInt64()
+	kept, err := revokePutScript.exec(ctx, s.client, 1, keys, args).AsInt64()
 	switch {
 	case err != nil:
 		return classify("keep a revocation", err)

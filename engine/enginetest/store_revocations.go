@@ -21,6 +21,7 @@ var revocationTests = []storeTest{
 	{"they lapse", testRevocationLapse, false},
 	{"no more than the limit", testRevocationLimit, false},
 	{"of many at once, no more than the limit", testRevocationLimitRace, false},
+	{"needless ones go with the one that makes them so", testRevocationNeedless, false},
 	{"who watches is told of every change", testRevocationWatch, false},
 	{"whoever is stopped is told no more", testRevocationStop, false},
 	{"watching while others revoke", testRevocationWatchRace, false},
@@ -154,6 +155,26 @@ func testRevocationLimit(f *fixture) {
 	f.wantCode("one too many", err, engine.CodeRateLimited)
 	if got := f.revoked(f.store); len(got) != 3 {
 		f.Errorf("%d are in force", len(got))
+	}
+}
+
+func testRevocationNeedless(f *fixture) {
+	a, b, c := draftRevocation("a"), draftRevocation("b"), draftRevocation("c")
+	f.revoke(f.store, a)
+	f.revoke(f.store, b)
+	changed := b
+	changed.ExpiresAt = b.ExpiresAt.Add(time.Hour)
+	f.revoke(f.peer, changed) // by somebody else, in the meantime
+	err := revocations(f.store).PutRevocation(f.ctx(), draftRevocation("d"), 1, a, b)
+	f.wantCode("one too many, as one of the needless ones was changed", err, engine.CodeRateLimited)
+	if got := f.revoked(f.store); len(got) != 2 {
+		f.Errorf("after a refusal %v are in force, want a and b", got)
+	}
+	if err := revocations(f.store).PutRevocation(f.ctx(), c, 2, a, b, draftRevocation("unknown"), c); err != nil {
+		f.Errorf("one that takes the place of another: %v", err)
+	}
+	if got := f.revoked(f.peer); len(got) != 2 || got["b"].ID != "b" || got["c"].ID != "c" {
+		f.Errorf("in force are %v, want b, which has changed, and c", got)
 	}
 }
 

@@ -3,6 +3,7 @@ package memstore
 import (
 	"context"
 	"maps"
+	"reflect"
 	"slices"
 	"sync"
 	"time"
@@ -20,7 +21,7 @@ type revocations struct {
 }
 
 // PutRevocation implements engine.Revocations.
-func (s *Store) PutRevocation(_ context.Context, r engine.Revocation, limit int) error {
+func (s *Store) PutRevocation(_ context.Context, r engine.Revocation, limit int, needless ...engine.Revocation) error {
 	if s.isClosed() {
 		return errClosed()
 	}
@@ -30,10 +31,16 @@ func (s *Store) PutRevocation(_ context.Context, r engine.Revocation, limit int)
 		if v.byID == nil {
 			v.byID = map[string]engine.Revocation{}
 		}
-		if _, there := v.byID[r.ID]; !there && len(v.byID) >= limit {
-			if v.prune(s.now()); len(v.byID) >= limit {
+		needless = slices.DeleteFunc(slices.Clone(needless), func(old engine.Revocation) bool {
+			return old.ID == r.ID || !reflect.DeepEqual(v.byID[old.ID], old)
+		})
+		if _, there := v.byID[r.ID]; !there && len(v.byID)-len(needless) >= limit {
+			if v.prune(s.now()); len(v.byID)-len(needless) >= limit {
 				return engine.NewError(engine.CodeRateLimited, "too many revocations are in force")
 			}
+		}
+		for _, old := range needless {
+			delete(v.byID, old.ID)
 		}
 		v.byID[r.ID] = r
 		return nil

@@ -136,3 +136,23 @@ func TestSignInFollowAndOut(t *testing.T) {
 		t.Errorf("the other session's stream: %v, %s", err, rest)
 	}
 }
+
+// One user who signs out more often than revocations are kept of him is signed
+// out each time, and so is everybody else.
+func TestManySignOuts(t *testing.T) {
+	base := serve(t)
+	signOut := func(name, password string) {
+		t.Helper()
+		_, cookie := login(t, base, name, password, "")
+		if res := do(t, http.MethodPost, base+"/logout", cookie, "", ""); res.StatusCode != http.StatusNoContent {
+			t.Fatalf("signing %s out: %s", name, res.Status)
+		}
+		if res := do(t, http.MethodGet, base+"/api/v1/tasks/0123456789abcdef0123", cookie, "", ""); res.StatusCode != http.StatusUnauthorized {
+			t.Fatalf("%s's old cookie: %s, want 401", name, res.Status)
+		}
+	}
+	for range 130 { // Revocations.MaxPerSubject is 100
+		signOut("ada", "secret")
+	}
+	signOut("bob", "hunter2")
+}

@@ -66,22 +66,28 @@ func (s *sessions) login(c *fiber.Ctx) error {
 	return c.SendStatus(fiber.StatusNoContent)
 }
 
-// logout destroys the session, and revokes what it has open.
+// streamsEnd is how long the revocation of a session holds. A session that was
+// destroyed lets nobody in, so that it is needed for streams that are open alone:
+// on each process they end as soon as it can read the revocation.
+const streamsEnd = 15 * time.Minute
+
+// logout destroys the session, then ends what it has open. If the revocation
+// cannot be stored, the user is signed out all the same: the session is gone,
+// and its streams on this process end. Those on others end with their tasks; the
+// engine has logged it.
 func (s *sessions) logout(c *fiber.Ctx) error {
 	auth, err := s.authenticate(c)
 	if err != nil {
 		return c.SendStatus(fiber.StatusNoContent)
 	}
-	if _, err := s.eng.Revoke(c.UserContext(), engine.Revocation{
-		Attributes: auth.Attributes, ExpiresAt: auth.ExpiresAt, Reason: "signed out",
-	}); err != nil {
-		return err
-	}
 	sess, err := s.store.Get(c)
-	if err != nil {
-		return err
+	if err == nil {
+		err = sess.Destroy()
 	}
-	if err := sess.Destroy(); err != nil {
+	_, _ = s.eng.Revoke(c.UserContext(), engine.Revocation{
+		Subject: auth.Subject, Attributes: auth.Attributes, ExpiresAt: time.Now().Add(streamsEnd), Reason: "signed out",
+	})
+	if err != nil {
 		return err
 	}
 	return c.SendStatus(fiber.StatusNoContent)
