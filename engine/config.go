@@ -71,6 +71,8 @@ type Limits struct {
 	// Nesting bounds how deep JSON may be nested, in payloads and requests.
 	// Defaults to 200.
 	Nesting int
+	// CheckpointBytes bounds what Run.Save keeps of one task. Defaults to 64 KiB.
+	CheckpointBytes int
 }
 
 // EmitConfig tunes how events reach the store.

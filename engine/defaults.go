@@ -53,6 +53,7 @@ func (l Limits) withDefaults() Limits {
 	l.PayloadBytes = cmp.Or(l.PayloadBytes, 256<<10)
 	l.InputBytes = cmp.Or(l.InputBytes, 1<<20)
 	l.Nesting = cmp.Or(l.Nesting, 200)
+	l.CheckpointBytes = cmp.Or(l.CheckpointBytes, 64<<10)
 	return l
 }
 
@@ -79,6 +80,7 @@ func (c Config) validate() error {
 		{"Limits.PayloadBytes", int64(c.Limits.PayloadBytes), minPayloadBytes, 0},
 		{"Limits.InputBytes", int64(c.Limits.InputBytes), 2, 0},
 		{"Limits.Nesting", int64(c.Limits.Nesting), 1, maxNesting},
+		{"Limits.CheckpointBytes", int64(c.Limits.CheckpointBytes), 2, 0},
 		{"Emit.BatchEvents", int64(c.Emit.BatchEvents), 1, 0},
 		{"Emit.BatchBytes", int64(c.Emit.BatchBytes), 1, 0},
 		{"Emit.BufferBytes", int64(c.Emit.BufferBytes), 1, 0},

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"log/slog"
 	"strconv"
+	"sync/atomic"
 	"time"
 )
 
@@ -17,7 +18,11 @@ type Emitter struct {
 	signals Signals     // nil if the store has none
 	holds   *holds      // nil if the store has no Leases
 	actions ActionStore // nil if the store is none
-	runs    runs
+	// checkpoints is nil if the store keeps none; saves counts those of this
+	// process.
+	checkpoints Checkpoints
+	saves       atomic.Uint64
+	runs        runs
 	// restarter is nil if the executor is none; drained ends when the engine
 	// takes nothing new.
 	restarter Restarter
@@ -49,6 +54,7 @@ func newEmitter(drained context.Context, cfg Config) *Emitter {
 	m.restarter, _ = cfg.Executor.(Restarter)
 	m.signals, _ = cfg.Store.(Signals)
 	m.actions, _ = cfg.Store.(ActionStore)
+	m.checkpoints, _ = cfg.Store.(Checkpoints)
 	m.life, m.end = context.WithCancel(context.Background())
 	if leases, ok := cfg.Store.(Leases); ok {
 		m.holds = newHolds(m.life, leases, cfg, &m.keep)
@@ -83,14 +89,13 @@ func (m *Emitter) Open(ctx context.Context, task Task) (*Run, error) {
 		r.cancel(err)
 		return nil, err
 	}
-	if m.signals == nil {
-		m.runs.add(r)
-		return r, nil
+	err = r.recall(ctx)
+	if err == nil && m.signals != nil {
+		err = m.retry(ctx, "listen to a task's signals", task.ID, func() (err error) {
+			r.unlisten, err = m.signals.Listen(ctx, task.ID, r.signalled)
+			return err
+		})
 	}
-	err = m.retry(ctx, "listen to a task's signals", task.ID, func() (err error) {
-		r.unlisten, err = m.signals.Listen(ctx, task.ID, r.signalled)
-		return err
-	})
 	if err != nil {
 		_ = m.holds.leave(ctx, r.hold, r, unclean)
 		r.cancel(err)
@@ -113,7 +118,7 @@ func (m *Emitter) appendOnce(ctx context.Context, a Append) error {
 	if err != nil {
 		return storeError(toAppend, err)
 	}
-	if a.Events[len(a.Events)-1].Type == TypeFailed {
+	if n := len(a.Events); n > 0 && a.Events[n-1].Type == TypeFailed {
 		m.metrics.Add(MetricTaskFailures, 1, "")
 	}
 	return nil

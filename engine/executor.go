@@ -46,7 +46,7 @@ type Restarter interface {
 	// twice. It is asked at create and kept with the task.
 	Restartable(taskType string) bool
 	// Restart runs a task again, in the background: it opens a Run, as for a
-	// task that was submitted. That ends with TASK_CONFLICT if another node is
+	// task that was submitted, and calls its Start. That ends with TASK_CONFLICT if another node is
 	// faster. An error leaves the task to other nodes, or to a later time: a type
 	// that it does not have or that may not be run again, no room, a shutdown.
 	Restart(ctx context.Context, task Task) error

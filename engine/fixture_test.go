@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -326,7 +327,11 @@ func (w *world) events(t *testing.T, id string) []engine.Event {
 
 func types(events []engine.Event) (out []string) {
 	for _, ev := range events {
-		out = append(out, string(ev.Type)[len("TASK_"):])
+		word := string(ev.Type)[len("TASK_"):]
+		if strings.Contains(string(ev.Payload), `"restarts":`) {
+			word = "RE" + word
+		}
+		out = append(out, word)
 	}
 	return out
 }

@@ -2,23 +2,22 @@ package engine
 
 import "context"
 
-// storeInline stores d on an idle pipe in the caller's own goroutine: waking
+// storeInline stores it on an idle pipe in the caller's own goroutine: waking
 // another one takes longer than a nearby store does. It tries once, for as long
 // as ctx lasts; what is not settled then is the pipe's, with the same token.
 //
 // r.mu is held, and released.
-func (r *Run) storeInline(ctx context.Context, d Draft) error {
+func (r *Run) storeInline(ctx context.Context, it item) error {
 	if !r.em.work.enter() {
 		r.mu.Unlock()
 		return errShutDown
 	}
-	it := item{draft: d, done: make(chan error, 1)}
-	if d.Type.Terminal() {
+	if it.draft.Type.Terminal() {
 		r.over = true
 	}
 	r.pipe.busy = true
-	r.pipe.bytes += len(d.Payload)
-	f := r.flight([]item{it}, []Draft{d})
+	r.pipe.bytes += it.size()
+	f := r.flight([]item{it}, it.events())
 	r.mu.Unlock()
 
 	err := r.em.appendOnce(ctx, f.append)

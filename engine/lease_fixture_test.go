@@ -35,6 +35,8 @@ type lease struct {
 	seen          time.Time // the until that was seen overdue
 	claimed       time.Time
 	over          bool
+	// savedFence and savedNumber are those of the last checkpoint.
+	savedFence, savedNumber uint64
 	// of is the until of which waited is told.
 	of     time.Time
 	waited time.Duration
@@ -83,9 +85,16 @@ func (l *leased) Append(ctx context.Context, a engine.Append) ([]engine.EventID,
 	if stale && !l.tokens[a.TaskID+a.Token] {
 		return nil, engine.NewError(engine.CodeTaskConflict, "another holds the task")
 	}
+	if c := a.Checkpoint; c != nil && t != nil && a.Fence != 0 {
+		late := t.savedFence == a.Fence && c.Number <= t.savedNumber
+		if late && len(a.Events) == 0 {
+			return nil, nil
+		}
+		t.savedFence, t.savedNumber = a.Fence, c.Number
+	}
 	ids, err := l.Store.Append(ctx, a)
 	l.tokens[a.TaskID+a.Token] = err == nil
-	if t != nil && err == nil && a.Events[len(a.Events)-1].Type.Terminal() {
+	if n := len(a.Events); t != nil && err == nil && n > 0 && a.Events[n-1].Type.Terminal() {
 		t.holder, t.over = "", true
 	}
 	return ids, err
@@ -348,6 +357,13 @@ func (n *node) RequestCancel(ctx context.Context, id, reason string) (engine.Tas
 	task, err := n.leased.RequestCancel(ctx, id, reason)
 	n.once(&n.cancelled)
 	return task, err
+}
+
+func (n *node) Checkpoint(ctx context.Context, taskID string) (engine.Checkpoint, error) {
+	if err := n.down(); err != nil {
+		return engine.Checkpoint{}, err
+	}
+	return n.leased.Checkpoint(ctx, taskID)
 }
 
 func (n *node) Suspension(ctx context.Context, taskID, suspendID string) (engine.Suspension, error) {

@@ -14,6 +14,11 @@ type Payload interface {
 // Started is the payload of TASK_STARTED.
 type Started struct {
 	Message string `json:"message,omitempty"`
+	// Restarts is how often the task has been begun again; zero is left out.
+	// ResumesAfter is the id of the event at the checkpoint from which it goes
+	// on; empty if there is none. Run.Start fills them in.
+	Restarts     int    `json:"restarts,omitempty"`
+	ResumesAfter string `json:"resumesAfter,omitempty"`
 }
 
 // Progress is the payload of TASK_PROGRESS.

@@ -49,6 +49,8 @@ type shape struct {
 	members []member
 	// open allows members that are not listed.
 	open bool
+	// needs names members that may only be there with another one.
+	needs map[string]string
 }
 
 type member struct {
@@ -62,7 +64,9 @@ type member struct {
 var payloadShapes = map[EventType]shape{
 	TypeStarted: {members: []member{
 		{"message", false, isString},
-	}},
+		{"restarts", false, isVersion},
+		{"resumesAfter", false, isEventID},
+	}, needs: map[string]string{"resumesAfter": "restarts"}},
 	TypeProgress: {members: []member{
 		{"progress", true, isPercent},
 		{"stage", false, isString},
@@ -128,6 +132,12 @@ func (s shape) check(object json.RawMessage) (field, wrong string) {
 	for _, m := range s.members {
 		if _, ok := seen[m.name]; m.required && !ok {
 			return m.name, "is missing"
+		}
+	}
+	for name, other := range s.needs {
+		_, has := seen[name]
+		if _, ok := seen[other]; has && !ok {
+			return other, "is missing"
 		}
 	}
 	return "", ""
@@ -208,6 +218,22 @@ func isVersion(v json.RawMessage) string {
 		return "must be a whole number from 1 on"
 	}
 	return ""
+}
+
+const notAnEventID = "must be the id of an event"
+
+// isEventID is for ids of events, which are stricter than cursors.
+func isEventID(v json.RawMessage) string {
+	if v[0] != '"' || !isEventIDText(string(v[1:len(v)-1])) {
+		return notAnEventID
+	}
+	return ""
+}
+
+func isEventIDText(s string) bool {
+	_, ordinal, split := strings.Cut(s, "-")
+	_, err := ParseCursor(s)
+	return err == nil && split && ordinal[0] != '0'
 }
 
 func isTime(v json.RawMessage) string {

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"fmt"
+	"math"
 	"time"
 	"unicode/utf8"
 
@@ -21,7 +22,7 @@ func EncodePayload(p Payload) (EventType, json.RawMessage, error) {
 func (l Limits) encodePayload(p Payload) (EventType, json.RawMessage, error) {
 	switch p := p.(type) {
 	case Started:
-		return l.flat(TypeStarted, p, checkUTF8(TypeStarted, "message", p.Message))
+		return l.started(p)
 	case Progress:
 		err := checkUTF8(TypeProgress, "stage", p.Stage, "message", p.Message)
 		if err == nil && !inPercent(p.Percent) {
@@ -98,6 +99,22 @@ func (l Limits) flat(t EventType, p any, err error) (EventType, json.RawMessage,
 		return t, nil, tooLong(t, len(b), l.PayloadBytes)
 	}
 	return t, b, nil
+}
+
+func (l Limits) started(p Started) (EventType, json.RawMessage, error) {
+	const t = TypeStarted
+	err := checkUTF8(t, "message", p.Message)
+	switch {
+	case err != nil:
+	case p.Restarts < 0 || p.Restarts > math.MaxInt32:
+		err = payloadError(t, "restarts", "must be a whole number from 1 on")
+	case p.ResumesAfter == "":
+	case p.Restarts == 0:
+		err = payloadError(t, "restarts", "is missing")
+	case !isEventIDText(p.ResumesAfter):
+		err = payloadError(t, "resumesAfter", notAnEventID)
+	}
+	return l.flat(t, p, err)
 }
 
 func (l Limits) suspended(p Suspended) (EventType, json.RawMessage, error) {

@@ -23,15 +23,36 @@ type pipe struct {
 	appends uint64
 }
 
-// item is one event, or with no Type a mark that is done when all before it is.
+// item is one event; or a checkpoint, whose draft has no Type; or, without
+// either, a mark that is done when all before it is.
 type item struct {
 	draft Draft
+	save  *save // nil if it is no checkpoint
 	// done gets the outcome; nil if the event was streamed. Buffered.
 	done chan error
 }
 
 func (it item) streamed() bool { return it.done == nil }
-func (it item) mark() bool     { return it.draft.Type == "" }
+func (it item) mark() bool     { return it.draft.Type == "" && it.save == nil }
+
+// size is what it takes of the buffer and of a batch.
+func (it item) size() int {
+	if it.save != nil {
+		return it.save.size()
+	}
+	return len(it.draft.Payload)
+}
+
+// events are the ones that it stores.
+func (it item) events() []Draft {
+	switch {
+	case it.save != nil:
+		return it.save.events
+	case it.mark():
+		return nil
+	}
+	return []Draft{it.draft}
+}
 
 // refusal tells why an event of type t cannot be taken, nil if it can. r.mu is
 // held, as in everything below but run.
@@ -90,7 +111,7 @@ func (r *Run) enqueue(it item) <-chan error {
 		r.over = true
 	}
 	r.pipe.queue = append(r.pipe.queue, it)
-	r.pipe.bytes += len(it.draft.Payload)
+	r.pipe.bytes += it.size()
 	if r.pipe.busy {
 		return it.done
 	}
@@ -113,9 +134,13 @@ type flight struct {
 
 func (r *Run) flight(batch []item, drafts []Draft) flight {
 	r.pipe.appends++
-	return flight{batch, Append{
+	f := flight{batch, Append{
 		TaskID: r.task.ID, Token: batchToken(r.token, r.pipe.appends), Fence: r.hold.appendFence(), Events: drafts,
 	}}
+	if s := batch[len(batch)-1].save; s != nil {
+		f.append.Checkpoint = &Checkpoint{Data: s.data, Number: r.em.saves.Add(1)}
+	}
+	return f
 }
 
 // run stores f and then batch after batch until nothing is left.
@@ -135,7 +160,7 @@ func (r *Run) run(f flight) {
 		}
 
 		var err error
-		if len(f.append.Events) > 0 {
+		if len(f.append.Events) > 0 || f.append.Checkpoint != nil {
 			err = r.em.append(r.em.life, f.append)
 			r.learn(f.append.Events, err)
 		}
@@ -155,12 +180,13 @@ func (r *Run) learn(drafts []Draft, err error) {
 	case code == CodeTaskConflict, code == CodeTaskAlreadyTerminal: // by another's event
 		r.em.holds.lost(r.hold)
 		r.supersede() // also if it was closed before
-	case err == nil && drafts[len(drafts)-1].Type.Terminal():
+	case err == nil && len(drafts) > 0 && drafts[len(drafts)-1].Type.Terminal():
 		r.em.holds.ended(r.hold)
 	}
 }
 
-// take cuts the next batch off the queue: bounded, but at least one event.
+// take cuts the next batch off the queue: bounded, but at least one event. A
+// checkpoint ends its batch, since it stands for all that comes before it.
 func (r *Run) take() ([]item, []Draft) {
 	q := r.pipe.queue
 	if len(q) == 0 {
@@ -171,14 +197,21 @@ func (r *Run) take() ([]item, []Draft) {
 	drafts := make([]Draft, 0, min(len(q), r.em.emit.BatchEvents))
 	for _, it := range q {
 		if !it.mark() {
-			full := len(drafts) == r.em.emit.BatchEvents || bytes+len(it.draft.Payload) > r.em.emit.BatchBytes
+			full := len(drafts) == r.em.emit.BatchEvents || bytes+it.size() > r.em.emit.BatchBytes
 			if full && len(drafts) > 0 {
 				break
 			}
-			drafts = append(drafts, it.draft)
-			bytes += len(it.draft.Payload)
+			if it.save == nil {
+				drafts = append(drafts, it.draft)
+			} else {
+				drafts = append(drafts, it.save.events...)
+			}
+			bytes += it.size()
 		}
 		n++
+		if it.save != nil {
+			break
+		}
 	}
 	r.pipe.queue = q[n:]
 	return q[:n:n], drafts
@@ -190,6 +223,9 @@ func (r *Run) settle(batch []item, err error) {
 		r.undo(batch, err)
 	}
 	for _, it := range batch {
+		if it.save != nil && err == nil {
+			r.saved = it.save.data
+		}
 		r.finish(it, err)
 	}
 	clear(batch) // the queue's array lives on; its payloads need not
@@ -241,7 +277,7 @@ func (r *Run) drop(err error, which func(item) bool) {
 
 // finish takes it out of the account and tells whoever waits for it.
 func (r *Run) finish(it item, err error) {
-	r.pipe.bytes -= len(it.draft.Payload)
+	r.pipe.bytes -= it.size()
 	if r.pipe.room != nil {
 		close(r.pipe.room)
 		r.pipe.room = nil

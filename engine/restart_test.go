@@ -140,7 +140,7 @@ func TestSuspendedOverAWeekend(t *testing.T) {
 		res, err := n.act(task.ID, task.ID+"-1", "c", "yes", "")
 		wantStatus(t, res, err, engine.ActionStatusAccepted)
 		synctest.Wait()
-		f.wantLog(task, "STARTED", "PROGRESS", "SUSPENDED", "ACTION_ACCEPTED", "PROGRESS", "COMPLETED")
+		f.wantLog(task, "STARTED", "PROGRESS", "SUSPENDED", "ACTION_ACCEPTED", "RESTARTED", "PROGRESS", "COMPLETED")
 		if s, _ := f.shared.Suspension(context.Background(), task.ID, task.ID+"-1"); !s.HandedOver {
 			t.Errorf("%+v", s)
 		}
@@ -158,11 +158,11 @@ func TestAnsweredBeforeTheLossIsNoticed(t *testing.T) {
 		time.Sleep(time.Second)
 		f.wantLog(task, "STARTED", "PROGRESS", "SUSPENDED", "ACTION_ACCEPTED")
 		time.Sleep(leaseTTL*4/3 + 5*time.Second)
-		f.wantLog(task, "STARTED", "PROGRESS", "SUSPENDED", "ACTION_ACCEPTED", "PROGRESS", "COMPLETED")
+		f.wantLog(task, "STARTED", "PROGRESS", "SUSPENDED", "ACTION_ACCEPTED", "RESTARTED", "PROGRESS", "COMPLETED")
 		// The first worker was not dead: it has the answer now, and does nothing with it.
 		f.nodes[0].way.setCut(false)
 		time.Sleep(time.Minute)
-		f.wantLog(task, "STARTED", "PROGRESS", "SUSPENDED", "ACTION_ACCEPTED", "PROGRESS", "COMPLETED")
+		f.wantLog(task, "STARTED", "PROGRESS", "SUSPENDED", "ACTION_ACCEPTED", "RESTARTED", "PROGRESS", "COMPLETED")
 	}, restartable)
 }
 
@@ -177,7 +177,7 @@ func TestParkedUnderASleeper(t *testing.T) {
 		wantStatus(t, res, err, engine.ActionStatusAccepted)
 		f.nodes[0].way.setCut(false)
 		time.Sleep(time.Minute)
-		f.wantLog(task, "STARTED", "PROGRESS", "SUSPENDED", "ACTION_ACCEPTED", "PROGRESS", "COMPLETED")
+		f.wantLog(task, "STARTED", "PROGRESS", "SUSPENDED", "ACTION_ACCEPTED", "RESTARTED", "PROGRESS", "COMPLETED")
 	}, restartable)
 	newFleet(t, 2, func(f *fleet) { // the same, and it is back before the answer
 		task := f.nodes[0].create(t, "ask")
@@ -188,7 +188,7 @@ func TestParkedUnderASleeper(t *testing.T) {
 		res, err := f.nodes[1].act(task.ID, task.ID+"-1", "c", "yes", "")
 		wantStatus(t, res, err, engine.ActionStatusAccepted)
 		time.Sleep(time.Minute)
-		f.wantLog(task, "STARTED", "PROGRESS", "SUSPENDED", "ACTION_ACCEPTED", "PROGRESS", "COMPLETED")
+		f.wantLog(task, "STARTED", "PROGRESS", "SUSPENDED", "ACTION_ACCEPTED", "RESTARTED", "PROGRESS", "COMPLETED")
 	}, restartable)
 }
 
@@ -213,7 +213,7 @@ func TestSleeperConfirmsNothing(t *testing.T) {
 			t.Errorf("%+v, %v", s, err)
 		}
 		time.Sleep(time.Minute)
-		f.wantLog(task, "STARTED", "PROGRESS", "SUSPENDED", "ACTION_ACCEPTED", "PROGRESS", "COMPLETED")
+		f.wantLog(task, "STARTED", "PROGRESS", "SUSPENDED", "ACTION_ACCEPTED", "RESTARTED", "PROGRESS", "COMPLETED")
 	}, restartable)
 }
 
@@ -239,7 +239,7 @@ func TestAnswerTakenWhileParking(t *testing.T) {
 		}
 		f.nodes[1].way.mu.Unlock()
 		time.Sleep(5 * leaseTTL)
-		f.wantLog(task, "STARTED", "PROGRESS", "SUSPENDED", "ACTION_ACCEPTED", "PROGRESS", "COMPLETED")
+		f.wantLog(task, "STARTED", "PROGRESS", "SUSPENDED", "ACTION_ACCEPTED", "RESTARTED", "PROGRESS", "COMPLETED")
 	}, restartable)
 }
 
@@ -341,7 +341,7 @@ func TestParkedTaskExpires(t *testing.T) {
 				if d == nil {
 					f.wantLog(task, "STARTED", "SUSPENDED", "FAILED")
 				} else {
-					f.wantLog(task, "STARTED", "SUSPENDED", "ACTION_ACCEPTED", "COMPLETED")
+					f.wantLog(task, "STARTED", "SUSPENDED", "ACTION_ACCEPTED", "RESTARTED", "COMPLETED")
 				}
 			}, localexec.Handle("ask", ask, localexec.Restartable()))
 		})
@@ -384,9 +384,9 @@ func TestRestartsAreBounded(t *testing.T) {
 			f.join()
 		}
 		time.Sleep(2 * leaseTTL)
-		events := f.wantLog(task, "STARTED", "FAILED")
-		if !strings.Contains(string(events[1].Payload), `"WORKER_LOST"`) {
-			t.Errorf("%s", events[1].Payload)
+		events := f.wantLog(task, "STARTED", "RESTARTED", "RESTARTED", "RESTARTED", "RESTARTED", "RESTARTED", "FAILED")
+		if !strings.Contains(string(events[6].Payload), `"WORKER_LOST"`) {
+			t.Errorf("%s", events[6].Payload)
 		}
 		if n := runs.Load(); n != 6 {
 			t.Errorf("it ran %d times", n)
@@ -412,7 +412,7 @@ func TestRestartIsLeftToOthers(t *testing.T) {
 		for left := 200; left > 0 && len(f.nodes[0].events(t, task.ID)) == 1; left-- {
 			time.Sleep(5 * time.Second)
 		}
-		f.wantLog(task, "STARTED", "PROGRESS", "COMPLETED")
+		f.wantLog(task, "STARTED", "RESTARTED", "PROGRESS", "COMPLETED")
 	}, localexec.Handle("work", func(ctx context.Context, run *engine.Run, _ struct{}) (string, error) {
 		if !run.Restarted() {
 			<-ctx.Done()
@@ -479,19 +479,19 @@ func TestShutdownGivesTasksAway(t *testing.T) {
 			t.Errorf("the task that waits is held by %s", holder)
 		}
 		time.Sleep(leaseTTL / 3) // the other node looks for orphans that often
-		f.wantLog(works, "STARTED", "COMPLETED")
+		f.wantLog(works, "STARTED", "RESTARTED", "COMPLETED")
 		f.wantLog(once, "STARTED")
 		res, err := f.nodes[1].act(waits.ID, waits.ID+"-1", "c", "yes", "")
 		wantStatus(t, res, err, engine.ActionStatusAccepted)
 		synctest.Wait()
-		f.wantLog(waits, "STARTED", "PROGRESS", "SUSPENDED", "ACTION_ACCEPTED", "PROGRESS", "COMPLETED")
+		f.wantLog(waits, "STARTED", "PROGRESS", "SUSPENDED", "ACTION_ACCEPTED", "RESTARTED", "PROGRESS", "COMPLETED")
 		if err := <-shut; err != nil {
 			t.Error(err)
 		}
 		if took := time.Since(start); took > time.Minute {
 			t.Errorf("the shutdown took %v", took)
 		}
-		f.wantLog(works, "STARTED", "COMPLETED")
+		f.wantLog(works, "STARTED", "RESTARTED", "COMPLETED")
 		events := f.wantLog(once, "STARTED", "FAILED")
 		if !strings.Contains(string(events[1].Payload), localexec.CodeExecutorShutdown) {
 			t.Errorf("%s", events[1].Payload)
@@ -540,7 +540,7 @@ func TestParkedWithTwoQuestions(t *testing.T) {
 		}
 		events := types(f.nodes[0].events(t, task.ID))
 		slices.Sort(events)
-		if strings.Join(events, " ") != "ACTION_ACCEPTED ACTION_ACCEPTED COMPLETED MESSAGE MESSAGE STARTED SUSPENDED SUSPENDED" {
+		if strings.Join(events, " ") != "ACTION_ACCEPTED ACTION_ACCEPTED COMPLETED MESSAGE MESSAGE RESTARTED STARTED SUSPENDED SUSPENDED" {
 			t.Errorf("%v", events)
 		}
 	}, localexec.Handle("two", func(ctx context.Context, run *engine.Run, _ struct{}) (string, error) {

@@ -37,6 +37,10 @@ type Run struct {
 	text     rollUp
 	// lost is the error of a streamed event.
 	lost error
+	// saved is the task's checkpoint. resumesAfter, where an earlier run saved
+	// it, does not change.
+	saved        json.RawMessage
+	resumesAfter EventID
 	// over: a terminal event is queued or stored, or the log refused one of
 	// ours because of another's.
 	over   bool
@@ -62,7 +66,7 @@ var (
 func (r *Run) Task() Task { return r.task }
 
 // Restarted reports whether an earlier run has begun the task: its TASK_STARTED
-// is in the log, and whatever else that run emitted.
+// is in the log, and whatever else that run emitted. What it saved, Saved gives.
 func (r *Run) Restarted() bool { return r.task.Status == StatusRunning }
 
 // Context ends when cancellation is requested (context.Cause is then a
@@ -78,7 +82,7 @@ func (r *Run) Emit(ctx context.Context, p Payload) error {
 	if err != nil {
 		return err
 	}
-	return r.store(ctx, d)
+	return r.store(ctx, item{draft: d})
 }
 
 // EmitRaw is Emit for a payload that is JSON already.
@@ -87,24 +91,25 @@ func (r *Run) EmitRaw(ctx context.Context, t EventType, payload json.RawMessage)
 	if err != nil {
 		return err
 	}
-	return r.store(ctx, Draft{Type: t, CreatedAt: wireTime(time.Now()), Payload: payload})
+	return r.store(ctx, item{draft: Draft{Type: t, CreatedAt: wireTime(time.Now()), Payload: payload}})
 }
 
-// store queues d behind everything before it and waits for it.
-func (r *Run) store(ctx context.Context, d Draft) error {
+// store queues it behind everything before it and waits for it.
+func (r *Run) store(ctx context.Context, it item) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
 	r.mu.Lock()
-	if err := r.refusal(d.Type); err != nil {
+	if err := r.refusal(it.draft.Type); err != nil {
 		r.mu.Unlock()
 		return err
 	}
 	r.endText()
+	it.done = make(chan error, 1)
 	if !r.pipe.busy {
-		return r.storeInline(ctx, d)
+		return r.storeInline(ctx, it)
 	}
-	stored := r.enqueue(item{draft: d, done: make(chan error, 1)})
+	stored := r.enqueue(it)
 	r.mu.Unlock()
 	return await(ctx, stored)
 }

@@ -9,9 +9,10 @@ import (
 // change of status and the event that tells of it are one atomic step; see
 // docs/adr/0001-one-store.md.
 //
-// What else a store can do is looked for once, in New: [BoundedReader], [Signals], [Leases],
-// [ActionStore], [Revocations], [AttachmentStore], [ReadinessProbe] and
-// io.Closer, and the method SingleProcess (see [Engine.SingleProcess]).
+// What else a store can do is looked for once, in New: [BoundedReader],
+// [Signals], [Leases], [ActionStore], [Checkpoints], [Revocations],
+// [AttachmentStore], [ReadinessProbe] and io.Closer, and the method
+// SingleProcess (see [Engine.SingleProcess]).
 //
 // Every method may be called concurrently. Errors are *Error: TASK_NOT_FOUND
 // for a task that the store does not know, STORE_UNAVAILABLE for a passing
@@ -65,8 +66,9 @@ type EventStore interface {
 	// Append adds events to the log of one task: all or none, with the next
 	// ordinals, in the order given. In the same atomic step it sets the task's
 	// status (EventType.StatusAfter), notes open suspensions (opened by
-	// TASK_SUSPENDED, closed by TASK_ACTION_ACCEPTED or a terminal event) and
-	// keeps the terminal event in the record.
+	// TASK_SUSPENDED, closed by TASK_ACTION_ACCEPTED or a terminal event), takes
+	// Task.Restarts from a TASK_STARTED that has restarts, and keeps the terminal
+	// event in the record.
 	//
 	// A repeat with the token of an earlier append to the same task returns
 	// the first one's ids and writes nothing, also after the task is over.
@@ -104,6 +106,15 @@ type Append struct {
 	// needs no lease. A store without Leases ignores it.
 	Fence  uint64
 	Events []Draft
+	// Checkpoint, if not nil, takes the place of the task's checkpoint in the
+	// same atomic step, and goes by the same rules: nothing is saved where the
+	// events would be refused. Its At becomes the id of the last of Events. Events
+	// may be empty then: At is the newest event of the log, the ids that Append
+	// returns are none, and the token is not remembered; instead, a Checkpoint
+	// whose Number is not above that of the one before is not written, without an
+	// error, if both have the same Fence and that is not zero. It cannot come with
+	// a terminal event. Only a store that is a [Checkpoints] is given one.
+	Checkpoint *Checkpoint
 }
 
 // Page is an answer of EventStore.Read: facts about the log, taken at one

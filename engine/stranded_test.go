@@ -95,7 +95,7 @@ func TestSomebodyCanRunItLater(t *testing.T) {
 		for left := 100; left > 0 && len(f.nodes[0].events(t, task.ID)) == 1; left-- {
 			time.Sleep(5 * time.Second) // whoever looks first gets it for as long
 		}
-		f.wantLog(task, "STARTED", "PROGRESS", "COMPLETED")
+		f.wantLog(task, "STARTED", "RESTARTED", "PROGRESS", "COMPLETED")
 	}, work)
 }
 
@@ -130,7 +130,7 @@ func TestNobodyCanTakeTheAnswer(t *testing.T) {
 		for left := 100; left > 0 && len(f.nodes[0].events(t, task.ID)) == len(answered); left-- {
 			time.Sleep(5 * time.Second)
 		}
-		f.wantLog(task, append(answered, "PROGRESS", "COMPLETED")...)
+		f.wantLog(task, append(answered, "RESTARTED", "PROGRESS", "COMPLETED")...)
 	}, restartable)
 }
 
@@ -158,9 +158,9 @@ func TestAnswerWaitsForASlowRun(t *testing.T) {
 		time.Sleep(10 * time.Minute)
 		f.join()
 		time.Sleep(59 * time.Minute)
-		f.wantLog(task, "STARTED", "SUSPENDED", "ACTION_ACCEPTED")
+		f.wantLog(task, "STARTED", "SUSPENDED", "ACTION_ACCEPTED", "RESTARTED")
 		time.Sleep(5 * time.Minute)
-		f.wantLog(task, "STARTED", "SUSPENDED", "ACTION_ACCEPTED", "COMPLETED")
+		f.wantLog(task, "STARTED", "SUSPENDED", "ACTION_ACCEPTED", "RESTARTED", "COMPLETED")
 	}, localexec.Handle("slow", slow, localexec.Restartable()))
 }
 

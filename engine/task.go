@@ -52,6 +52,10 @@ type Task struct {
 	// sets no limit. It is not kept.
 	OpenWithin time.Duration
 
+	// Restarts is how often the task was begun again: the restarts of the last
+	// TASK_STARTED. Append sets it.
+	Restarts int
+
 	Status    Status
 	CreatedAt time.Time
 	UpdatedAt time.Time

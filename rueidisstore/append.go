@@ -28,7 +28,7 @@ func (s *Store) Append(ctx context.Context, a engine.Append) ([]engine.EventID, 
 	if err := checkBatch(a); err != nil {
 		return nil, err
 	}
-	if !concernsRecord(a.Events) {
+	if a.Checkpoint == nil && !concernsRecord(a.Events) {
 		if answer := s.appendQuickly(ctx, a); !declined(answer) {
 			return readAppend(answer, len(a.Events))
 		}
@@ -44,10 +44,10 @@ func (s *Store) Append(ctx context.Context, a engine.Append) ([]engine.EventID, 
 			return nil, err
 		}
 	}
-	answer, err := s.runAppend(ctx, a.Events, keys, args)
+	answer, err := s.runAppend(ctx, a, keys, args)
 	if err == nil && wantsActs(answer) {
 		keys = append(keys, s.keys.acts(a.TaskID))
-		answer, err = s.runAppend(ctx, a.Events, keys, args)
+		answer, err = s.runAppend(ctx, a, keys, args)
 	}
 	if err != nil {
 		return nil, err
@@ -59,7 +59,7 @@ func (s *Store) Append(ctx context.Context, a engine.Append) ([]engine.EventID, 
 	if err != nil {
 		return nil, err
 	}
-	if a.Events[len(a.Events)-1].Type.Terminal() {
+	if ends(a.Events) {
 		s.unlistLater(a.TaskID)
 	}
 	if opened.any {
@@ -68,8 +68,11 @@ func (s *Store) Append(ctx context.Context, a engine.Append) ([]engine.EventID, 
 	return ids, nil
 }
 
-func (s *Store) runAppend(ctx context.Context, events []engine.Draft, keys, args []string) (rueidis.RedisResult, error) {
-	if s.cfg.Wait.wanted() && matters(events) {
+func (s *Store) runAppend(ctx context.Context, a engine.Append, keys, args []string) (rueidis.RedisResult, error) {
+	if a.Checkpoint != nil {
+		return s.runSave(ctx, a.Checkpoint, keys, args), nil
+	}
+	if s.cfg.Wait.wanted() && matters(a.Events) {
 		return s.runAndWait(ctx, appendWaiting, keys, args)
 	}
 	ctx, done := s.boundAppend(ctx)
@@ -120,15 +123,23 @@ func checkBatch(a engine.Append) error {
 	if a.Token == "" {
 		return engine.NewError(engine.CodeInternal, "rueidisstore: append without a token")
 	}
-	if len(a.Events) == 0 {
+	if len(a.Events) == 0 && a.Checkpoint == nil {
 		return engine.NewError(engine.CodeInternal, "rueidisstore: append without events")
 	}
-	for _, d := range a.Events[:len(a.Events)-1] {
+	for _, d := range a.Events[:max(len(a.Events)-1, 0)] {
 		if d.Type.Terminal() {
 			return engine.NewError(engine.CodeInternal, "rueidisstore: a terminal event that is not the last of its batch")
 		}
 	}
+	if n := len(a.Events); n > 0 && a.Checkpoint != nil && a.Events[n-1].Type.Terminal() {
+		return engine.NewError(engine.CodeInternal, "rueidisstore: a checkpoint with a terminal event")
+	}
 	return nil
+}
+
+// ends reports whether a batch ends its task.
+func ends(drafts []engine.Draft) bool {
+	return len(drafts) > 0 && drafts[len(drafts)-1].Type.Terminal()
 }
 
 // maxToken is the longest token that Redis keeps as it is.
@@ -180,7 +191,7 @@ func (s *Store) appendArgs(a engine.Append) (args []string, opened opening, err 
 		s.maxStreamLength, s.maxStreamBytes, wait, fence)
 
 	var status engine.Status
-	var suspensions []string
+	var changes []string
 	for i, d := range a.Events {
 		if st := d.Type.StatusAfter(); st != "" {
 			status = st
@@ -200,7 +211,7 @@ func (s *Store) appendArgs(a engine.Append) (args []string, opened opening, err 
 				return nil, opened, badPayload(d.Type, err)
 			}
 			at, expires := batch.payloads[i], expiryMillis(suspended)
-			suspensions = append(suspensions, "o", suspended.SuspendID,
+			changes = append(changes, "o", suspended.SuspendID,
 				strconv.Itoa(i+1), strconv.Itoa(at.from), strconv.Itoa(at.to),
 				formatMillis(expires), allowed, standard)
 			opened.add(expires)
@@ -209,14 +220,22 @@ func (s *Store) appendArgs(a engine.Append) (args []string, opened opening, err 
 			if err := json.Unmarshal(d.Payload, &closed); err != nil {
 				return nil, opened, badPayload(d.Type, err)
 			}
-			suspensions = append(suspensions, "c", closed.SuspendID)
+			changes = append(changes, "c", closed.SuspendID)
+		case engine.TypeStarted:
+			var begun engine.Started
+			if err := json.Unmarshal(d.Payload, &begun); err != nil {
+				return nil, opened, badPayload(d.Type, err)
+			}
+			if begun.Restarts > 0 {
+				changes = append(changes, "r", strconv.Itoa(begun.Restarts))
+			}
 		}
 	}
-	if status == "" && suspensions == nil {
+	if status == "" && changes == nil {
 		return args, opened, nil
 	}
 	end := ""
-	if a.Events[len(a.Events)-1].Type.Terminal() {
+	if ends(a.Events) {
 		end = strconv.Itoa(batch.last)
 	}
 	room := ""
@@ -225,7 +244,7 @@ func (s *Store) appendArgs(a engine.Append) (args []string, opened opening, err 
 	}
 	args = append(args, string(status), micros(time.Now()), end, millis(s.cfg.StreamTTL), millis(s.cfg.recordTTL()),
 		millis(s.cfg.Actions.TTL), room)
-	return append(args, suspensions...), opened, nil
+	return append(args, changes...), opened, nil
 }
 
 func badPayload(t engine.EventType, err error) error {

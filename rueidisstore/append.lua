@@ -6,9 +6,9 @@
 --   '', 11 now (µs), 12 where the terminal event begins in the batch or '',
 --   13 StreamTTL (ms), 14 RecordTTL, 15 TTL of the acts after the end, 16 how
 --   many suspensions may be open before this batch or '', then for each event
---   that opens or closes one: 'o', id, index, payload's from and to, when it
---   expires (ms) or 0, allowed actions (JSON), default action (JSON) or '';
---   'c', id.
+--   that begins the task again or opens or closes a suspension: 'r', restarts;
+--   'o', id, index, payload's from and to, when it expires (ms) or 0, allowed
+--   actions (JSON), default action (JSON) or ''; 'c', id.
 -- Gives the id of the last event, "id:count" for a repeat; 0: unknown task; -1: the task is over;
 --   -2: log and state of an open task are gone; -3: the lease was acquired with
 --   a higher fence since; -4: the task has acts, declare them; -5: too many
@@ -198,6 +198,9 @@ if newstatus then
       end
       redis.call('PEXPIRE', acts, math.max(redis.call('PTTL', task), 1))
       changed, i = true, i + 8
+    elseif ARGV[i] == 'r' then
+      redis.call('HSET', task, 'restarts', name)
+      changed, i = true, i + 2
     else
       if redis.call('HDEL', task, 's:' .. name) == 1 then
         changed = true
@@ -226,7 +229,7 @@ if newstatus then
     redis.call('PEXPIRE', task, ARGV[13] + ARGV[14])
     redis.call('PEXPIRE', log, ARGV[13])
     redis.call('PEXPIRE', state, ARGV[13])
-    redis.call('HDEL', KEYS[4], 'holder', 'until', 'ttl', 'seen', 'seenat')
+    redis.call('HDEL', KEYS[4], 'holder', 'until', 'ttl', 'seen', 'seenat', 'saved', 'savedat', 'savedby')
     redis.call('PEXPIRE', KEYS[4], ARGV[13])
     recovered, changed = false, true
   end

@@ -23,7 +23,7 @@ import (
 )
 
 // The test binary is a working host when these are set: it runs tasks of the
-// types work (restartable) and once, and can be shut down.
+// types work, pages (both restartable) and once, and can be shut down.
 const (
 	envWorkerAddr   = "RUEIDISSTORE_WORKER_ADDR"
 	envWorkerPrefix = "RUEIDISSTORE_WORKER_PREFIX"
@@ -50,6 +50,38 @@ func work(ctx context.Context, run *engine.Run, _ struct{}) (string, error) {
 	return "", context.Cause(ctx)
 }
 
+// book is the checkpoint of a task of type pages.
+type book struct {
+	Page int
+	Refs map[string]any
+}
+
+// pages writes eight pages and saves with every second one. The first run stops
+// before the fourth and waits to be killed; a run that goes on asks before it ends.
+func pages(ctx context.Context, run *engine.Run, in map[string]any) (any, error) {
+	b := book{Refs: in}
+	if _, err := run.Saved(&b); err != nil {
+		return nil, err
+	}
+	for page := b.Page + 1; page <= 8; page++ {
+		if page == 4 && !run.Restarted() {
+			<-ctx.Done()
+			return nil, context.Cause(ctx)
+		}
+		text := engine.Message{Text: fmt.Sprint("page ", page)}
+		if page%2 == 1 {
+			run.Stream(text)
+			continue
+		}
+		b.Page = page
+		if err := run.Save(ctx, b, text); err != nil {
+			return nil, err
+		}
+	}
+	answer, err := run.Suspend(ctx, engine.Suspended{Kind: engine.UserActionRequired, ReasonCode: "R", AllowedActions: []string{"approve"}})
+	return map[string]any{"answer": answer.ActionType, "refs": b.Refs}, err
+}
+
 // workingHost serves "create <type> <id>" and "shutdown <time>", which it answers
 // with how long that took, until its input ends.
 func workingHost() error {
@@ -61,7 +93,8 @@ func workingHost() error {
 		return err
 	}
 	x, err := localexec.New(localexec.Config{},
-		localexec.Handle("work", work, localexec.Restartable()), localexec.Handle("once", work))
+		localexec.Handle("work", work, localexec.Restartable()), localexec.Handle("once", work),
+		localexec.Handle("pages", pages, localexec.Restartable()))
 	if err != nil {
 		return err
 	}
@@ -78,7 +111,7 @@ func workingHost() error {
 		switch word[0] {
 		case "create":
 			res, err := eng.Create(context.Background(), engine.AuthContext{Subject: "ann"}, engine.CreateRequest{
-				ClientRequestID: word[2], TaskType: word[1], Input: json.RawMessage(`{}`),
+				ClientRequestID: word[2], TaskType: word[1], Input: json.RawMessage(`{"id":616581622363398142}`),
 			})
 			fmt.Fprintln(os.Stdout, res.Task.ID, engine.CodeOf(err))
 		case "shutdown":

@@ -64,7 +64,7 @@ func TestKilledWithTwoQuestions(t *testing.T) {
 			}
 			eventually(t, "the end", func() bool { return b.get(id).Status == engine.StatusCompleted })
 			const want = "STARTED MESSAGE(asking) SUSPENDED SUSPENDED ACTION_ACCEPTED MESSAGE(answered approve t) "
-			got := story(b, id)
+			got := workOf(b, id)
 			if !strings.HasPrefix(got, want) || strings.Count(got, "ACTION_ACCEPTED") != 2 || strings.Count(got, "COMPLETED") != 1 {
 				t.Errorf("the log is %s", got)
 			}

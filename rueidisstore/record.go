@@ -30,11 +30,12 @@ const (
 	fieldBorn        = "born" // Redis's time (ms) of the create
 	fieldStatus      = "status"
 	fieldUpdated     = "updated"
-	fieldRestartable = "again"   // 1; absent if the task is not restartable
-	fieldCancel      = "cancel"  // the reason; present if requested
-	fieldResolved    = "acts"    // how many suspensions were resolved; absent if none
-	fieldResumed     = "resumed" // Redis's time (ms) of the last answer
-	fieldEnd         = "end"     // the terminal event, as a batch of one
+	fieldRestartable = "again"    // 1; absent if the task is not restartable
+	fieldRestarts    = "restarts" // how often it was begun again; absent if never
+	fieldCancel      = "cancel"   // the reason; present if requested
+	fieldResolved    = "acts"     // how many suspensions were resolved; absent if none
+	fieldResumed     = "resumed"  // Redis's time (ms) of the last answer
+	fieldEnd         = "end"      // the terminal event, as a batch of one
 	fieldEndID       = "endid"
 	fieldSuspension  = "s:" // + suspendId: ordinal, ":", payload
 )
@@ -67,6 +68,9 @@ func encodeRecord(t engine.Task) ([]string, error) {
 	}
 	if t.Restartable {
 		pairs = append(pairs, fieldRestartable, "1")
+	}
+	if t.Restarts > 0 {
+		pairs = append(pairs, fieldRestarts, strconv.Itoa(t.Restarts))
 	}
 	if t.CancelRequested {
 		pairs = append(pairs, fieldCancel, t.CancelReason)
@@ -123,6 +127,10 @@ func decodeRecord(tag string, fields map[string]string) (engine.Task, error) {
 	fail(fieldUpdated, e)
 	if files := fields[fieldFiles]; files != "" {
 		fail(fieldFiles, json.Unmarshal(bytesOf(files), &t.Attachments))
+	}
+	if n := fields[fieldRestarts]; n != "" {
+		t.Restarts, e = strconv.Atoi(n)
+		fail(fieldRestarts, e)
 	}
 	t.Suspensions, e = decodeSuspensions(fields)
 	fail(fieldSuspension, e)

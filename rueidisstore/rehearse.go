@@ -30,6 +30,8 @@ func (s *Store) rehearse(ctx context.Context) error {
 	_, quickErr := s.Append(ctx, engine.Append{TaskID: task.ID, Token: "0", Events: []engine.Draft{message}})
 	_, appendErr := s.Append(ctx, engine.Append{TaskID: task.ID, Token: "1", Events: []engine.Draft{suspended}})
 	actErr := s.rehearseActions(ctx, task.ID)
+	_, saveErr := s.Append(ctx, engine.Append{TaskID: task.ID, Token: "s", Events: []engine.Draft{message}, Checkpoint: &engine.Checkpoint{Data: []byte("0")}})
+	_, savedErr := s.Checkpoint(ctx, task.ID)
 	_, endErr := s.Append(ctx, engine.Append{TaskID: task.ID, Token: "2", Events: []engine.Draft{completed}})
 	if errors.Is(endErr, errUnconfirmed) {
 		// A replica that is away now may be back with the first task.
@@ -43,7 +45,7 @@ func (s *Store) rehearse(ctx context.Context) error {
 	_, _, dueErr := s.due(ctx, shardOf(task.ID))
 	unlistErr := s.reschedule(ctx, shardOf(task.ID), []string{task.ID}, nil)
 	eraseErr := s.Erase(ctx, task.ID)
-	for _, step := range []error{cancelErr, holdErr, quickErr, appendErr, actErr, endErr, readErr, getErr, renewErr, leaseErr, dueErr, unlistErr, eraseErr} {
+	for _, step := range []error{cancelErr, holdErr, quickErr, appendErr, actErr, saveErr, savedErr, endErr, readErr, getErr, renewErr, leaseErr, dueErr, unlistErr, eraseErr} {
 		err = errors.Join(err, step)
 	}
 	if err != nil {

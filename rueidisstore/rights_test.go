@@ -120,6 +120,7 @@ func useEverything(t *testing.T, cfg Config, servers ...*redistest.Instance) {
 			check("Append "+string(d.Type), err)
 		}
 		eventually(t, "the events", func() bool { _, n, lost := w.state(); return n == 4 && lost == 0 })
+		useCheckpoints(t, s, task)
 		_, err = s.Read(ctx, task.ID, engine.EventID{}, 2)
 		check("Read", err)
 		_, err = s.Get(ctx, task.ID, engine.Cached)
@@ -157,6 +158,36 @@ func useEverything(t *testing.T, cfg Config, servers ...*redistest.Instance) {
 				t.Errorf("refused: %s", text)
 			}
 		}
+	}
+}
+
+// useCheckpoints saves on a task of its own, with an event and without, also after
+// the lease is gone.
+func useCheckpoints(t *testing.T, s *Store, like engine.Task) {
+	t.Helper()
+	ctx := t.Context()
+	like.ClientRequestID += "-saves"
+	task, _, err := s.Create(ctx, like)
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	again := []engine.Draft{draft(engine.TypeStarted, `{"restarts":1}`)}
+	for n, drafts := range [][]engine.Draft{nil, {message("m")}, again, nil} {
+		if n == 2 {
+			if err := s.client.Do(ctx, s.client.B().Unlink().Key(s.keys.hold(task.ID)).Build()).Error(); err != nil {
+				t.Error(err)
+			}
+		}
+		_, err := s.Append(ctx, engine.Append{
+			TaskID: task.ID, Token: fmt.Sprint(n), Events: drafts, Checkpoint: &engine.Checkpoint{Data: []byte("1")},
+		})
+		if err != nil {
+			t.Errorf("a checkpoint: %v", err)
+		}
+	}
+	if c, err := s.Checkpoint(ctx, task.ID); err != nil || string(c.Data) != "1" {
+		t.Errorf("Checkpoint: %s, %v", c.Data, err)
 	}
 }
 

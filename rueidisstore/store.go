@@ -21,7 +21,8 @@ import (
 )
 
 // Store implements engine.Store, engine.Signals, engine.Leases,
-// engine.ActionStore, engine.Revocations, engine.ReadinessProbe and io.Closer.
+// engine.ActionStore, engine.Checkpoints, engine.Revocations,
+// engine.ReadinessProbe and io.Closer.
 // Make one with New; it is safe for concurrent use. After Close every call fails
 // with STORE_UNAVAILABLE.
 type Store struct {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -112,6 +113,13 @@ func (f *fleet) story(taskID string) string {
 	var words []string
 	for _, ev := range readAll(f.T, f.shared.Store, taskID) {
 		word := strings.TrimPrefix(string(ev.Type), "TASK_")
+		if ev.Type == engine.TypeStarted {
+			var s engine.Started
+			_ = json.Unmarshal(ev.Payload, &s)
+			if s.Restarts > 0 {
+				word = "RESTARTED(" + strconv.Itoa(s.Restarts) + ")"
+			}
+		}
 		if ev.Type == engine.TypeMessage {
 			var m engine.Message
 			_ = json.Unmarshal(ev.Payload, &m)
@@ -240,6 +248,13 @@ func (w *way) RequestCancel(ctx context.Context, id, reason string) (engine.Task
 		l.orphan = true
 	}
 	return task, err
+}
+
+func (w *way) Checkpoint(ctx context.Context, taskID string) (engine.Checkpoint, error) {
+	if err := w.down(); err != nil {
+		return engine.Checkpoint{}, err
+	}
+	return w.Store.Checkpoint(ctx, taskID)
 }
 
 func (w *way) Suspension(ctx context.Context, taskID, id string) (engine.Suspension, error) {

@@ -129,7 +129,7 @@ func testRestart(r *restarts) {
 	again, once := r.started("again"), r.started("once")
 	r.die(0)
 	r.await(again, engine.StatusCompleted)
-	r.wantStory(again, "STARTED PROGRESS COMPLETED")
+	r.wantStory(again, "STARTED RESTARTED(1) PROGRESS COMPLETED")
 	r.await(once, engine.StatusFailed)
 	r.wantStory(once, "STARTED FAILED")
 	if n := r.runs.Load(); n != 3 {
@@ -197,7 +197,7 @@ func testRestartRace(r *restarts) {
 	}
 	group.Wait()
 	r.await(id, engine.StatusCompleted)
-	r.wantStory(id, "STARTED PROGRESS COMPLETED")
+	r.wantStory(id, "STARTED RESTARTED(1) PROGRESS COMPLETED")
 }
 
 func testRestartOfTheLiving(r *restarts) {
@@ -226,7 +226,7 @@ func testRestartCancelled(r *restarts) {
 		r.Fatal(err)
 	}
 	r.await(id, engine.StatusCancelled)
-	r.wantStory(id, "STARTED CANCELLED")
+	r.wantStory(id, "STARTED RESTARTED(1) CANCELLED")
 }
 
 func testRestartOfTheEnded(r *restarts) {
@@ -287,7 +287,7 @@ func testShutdownLeavesAtOnce(r *restarts) {
 	down := make(chan error, 1)
 	go func() { down <- r.nodes[0].Shutdown(ctx) }()
 	r.await(again, engine.StatusCompleted) // within patience
-	r.wantStory(again, "STARTED PROGRESS COMPLETED")
+	r.wantStory(again, "STARTED RESTARTED(1) PROGRESS COMPLETED")
 	if got := r.get(once).Status; got != engine.StatusRunning {
 		r.Errorf("what may not be run again is %s", got)
 	}
@@ -311,7 +311,11 @@ func (r *restarts) parked() string {
 	return id
 }
 
-const answeredStory = `STARTED MESSAGE(asking) SUSPENDED ACTION_ACCEPTED MESSAGE(yes {"n":1}) COMPLETED`
+const (
+	answeredStory = `STARTED MESSAGE(asking) SUSPENDED ACTION_ACCEPTED MESSAGE(yes {"n":1}) COMPLETED`
+	// parkedStory is of a task that had no process when the answer came.
+	parkedStory = `STARTED MESSAGE(asking) SUSPENDED ACTION_ACCEPTED RESTARTED(1) MESSAGE(yes {"n":1}) COMPLETED`
+)
 
 func (r *restarts) answer(id string) {
 	r.Helper()
@@ -327,7 +331,7 @@ func testParked(r *restarts) {
 	id := r.parked()
 	r.answer(id)
 	r.await(id, engine.StatusCompleted)
-	r.wantStory(id, answeredStory)
+	r.wantStory(id, parkedStory)
 	if n := r.runs.Load(); n != 2 {
 		r.Errorf("the handler was run %d times, want 2", n)
 	}
@@ -353,5 +357,5 @@ func testParkedTwice(r *restarts) {
 	for n := 1; n <= 2; n++ {
 		_ = r.nodes[n].exec.(engine.Resumer).Resume(r.Context(), r.get(id), s, *s.Answer) // it is over
 	}
-	r.wantStory(id, answeredStory)
+	r.wantStory(id, parkedStory)
 }

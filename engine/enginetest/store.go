@@ -65,6 +65,9 @@ func TestStore(t *testing.T, open func(t *testing.T) engine.Store, opts StoreOpt
 	if _, ok := probe.(engine.Leases); ok {
 		group("Leases", leaseTests)
 	}
+	if _, ok := probe.(engine.Checkpoints); ok {
+		group("Checkpoints", checkpointTests)
+	}
 	if _, ok := probe.(engine.Revocations); ok {
 		group("Revocations", revocationTests)
 	}

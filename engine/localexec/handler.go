@@ -72,7 +72,7 @@ type call func(ctx context.Context, run *engine.Run) (any, error)
 // (engine.ErrLeaseLost; see engine.LeaseConfig). See Restartable for what becomes
 // of tasks whose process is gone.
 //
-// TASK_STARTED is in the log when fn is called, and fn emits what it likes
+// TASK_STARTED is in the log when fn is called (Run.Start), and fn emits what it likes
 // through run. What becomes of its return is listed at the
 // package. fn may be called concurrently and must not use run after it
 // returned.

@@ -48,11 +48,9 @@ func (x *Executor) run(j *job) {
 		x.interrupt(ctx, j, run)
 		return
 	}
-	if !run.Restarted() {
-		if err := run.Emit(ctx, engine.Started{}); err != nil {
-			x.unstarted(j, run, err)
-			return
-		}
+	if err := run.Start(ctx); err != nil {
+		x.unstarted(j, run, err)
+		return
 	}
 
 	if j.timeout > 0 {

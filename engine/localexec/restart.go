@@ -18,9 +18,10 @@ var (
 // engine.Leases. Without it such a task ends, with WORKER_LOST or
 // EXECUTOR_SHUTDOWN.
 //
-// What such a handler did before may be done twice: events that it emitted are
-// in the log already, and it emits them again unless it looks at
-// run.Restarted(). TASK_STARTED is not repeated. run.Suspend gives the answer
+// The handler goes on from what it stored with run.Save last, if it asks
+// run.Saved; what it did after that is done twice. Clients are told: the new run
+// begins with a TASK_STARTED that has restarts, and names the event at the
+// checkpoint; texts and progress after that are void. run.Suspend gives the answer
 // that it gave before, if the suspensions come in the same order or are named;
 // while the task waits in it, it needs no process at all. A shutdown begins by
 // stopping the handler, with cause ErrShutdown, and another process goes on with

@@ -136,12 +136,12 @@ func TestRestart(t *testing.T) {
 		if err := h.exec.Resume(ctx, waits, engine.Suspension{}, engine.Action{}); !errors.Is(err, engine.ErrHandOffPending) {
 			t.Errorf("%v", err)
 		}
-		h.wantLog(task.ID, started, `TASK_COMPLETED {"result":true}`)
+		h.wantLog(task.ID, started, `TASK_STARTED {"restarts":1}`, `TASK_COMPLETED {"result":true}`)
 		synctest.Wait()
 		if err := h.exec.Resume(ctx, waits, engine.Suspension{}, engine.Action{}); !errors.Is(err, engine.ErrHandOffPending) {
 			t.Errorf("%v", err)
 		}
-		h.wantLog(waits.ID, started, `TASK_COMPLETED {"result":true}`)
+		h.wantLog(waits.ID, started, `TASK_STARTED {"restarts":1}`, `TASK_COMPLETED {"result":true}`)
 		if ran != 2 {
 			t.Errorf("it ran %d times", ran)
 		}

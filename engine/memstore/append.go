@@ -32,13 +32,16 @@ func checkBatch(a engine.Append) error {
 	if a.Token == "" {
 		return engine.NewError(engine.CodeInternal, "memstore: append without a token")
 	}
-	if len(a.Events) == 0 {
+	if len(a.Events) == 0 && a.Checkpoint == nil {
 		return engine.NewError(engine.CodeInternal, "memstore: append without events")
 	}
-	for _, d := range a.Events[:len(a.Events)-1] {
+	for _, d := range a.Events[:max(len(a.Events)-1, 0)] {
 		if d.Type.Terminal() {
 			return engine.NewError(engine.CodeInternal, "memstore: a terminal event that is not the last of its batch")
 		}
+	}
+	if n := len(a.Events); n > 0 && a.Checkpoint != nil && a.Events[n-1].Type.Terminal() {
+		return engine.NewError(engine.CodeInternal, "memstore: a checkpoint with a terminal event")
 	}
 	return nil
 }
@@ -63,6 +66,11 @@ func (s *Store) appendTo(e *entry, a engine.Append, r resolution) ([]engine.Even
 		return nil, engine.NewError(engine.CodeTaskAlreadyTerminal, "the task is over")
 	}
 
+	if len(a.Events) == 0 {
+		s.usage.bytes.Add(e.keep(a.Checkpoint))
+		return nil, nil
+	}
+
 	now := s.now()
 	// All events of a batch share the milliseconds, which never go back.
 	millis := max(e.log.last.Millis, uint64(max(now.UnixMilli(), 0)))
@@ -84,6 +92,7 @@ func (s *Store) appendTo(e *entry, a engine.Append, r resolution) ([]engine.Even
 	}
 	grown += s.note(e, a.Events, batch, r)
 	grown += e.log.append(batch)
+	grown += e.keep(a.Checkpoint)
 	grown += e.tokens.add(strings.Clone(a.Token), batch[0].ID, len(batch))
 	if resolves(batch, t) {
 		e.resolved++
@@ -95,6 +104,7 @@ func (s *Store) appendTo(e *entry, a engine.Append, r resolution) ([]engine.Even
 	grown -= e.log.trim(s.cfg.MaxStreamLength, s.cfg.MaxStreamBytes)
 	s.usage.bytes.Add(grown)
 	if over(next) {
+		s.usage.bytes.Add(e.forget())
 		s.finish(e)
 	}
 	return idsFrom(batch[0].ID, len(batch)), nil
@@ -137,6 +147,14 @@ func follow(t *engine.Task, batch []engine.Event) (*engine.Task, error) {
 			next.Status, changed = st, true
 		}
 		switch {
+		case ev.Type == engine.TypeStarted:
+			var begun engine.Started
+			if err := json.Unmarshal(ev.Payload, &begun); err != nil {
+				return nil, badPayload(ev, err)
+			}
+			if begun.Restarts > 0 {
+				next.Restarts, changed = begun.Restarts, true
+			}
 		case ev.Type == engine.TypeSuspended:
 			var opened engine.Suspended
 			if err := json.Unmarshal(ev.Payload, &opened); err != nil {

@@ -30,8 +30,9 @@ type entry struct {
 	followers []*follower
 	listeners []*listener
 	resolved  uint64 // see engine.Signal
-	size      int64  // what the record adds to the store's usage
-	place     place  // where the entry stands among the finished ones
+	saved     engine.Checkpoint
+	size      int64 // what the record adds to the store's usage
+	place     place // where the entry stands among the finished ones
 }
 
 // requestKey names a task by what its creator sent.

@@ -150,7 +150,7 @@ func (s *Store) erase(ctx context.Context, e *entry) {
 		f.to.Lost()
 	}
 	s.usage.unlist(e)
-	s.releaseTask(e.size + e.log.clear() + e.tokens.size + e.acts.size)
+	s.releaseTask(e.size + e.log.clear() + e.tokens.size + e.acts.size - e.forget())
 	for _, d := range e.acts.byID {
 		s.dues.unset(d)
 	}

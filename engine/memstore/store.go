@@ -21,8 +21,8 @@ import (
 )
 
 // Store implements engine.Store, engine.Signals, engine.ActionStore,
-// engine.Revocations, engine.AttachmentStore, engine.ReadinessProbe and
-// io.Closer. Make one with New; it is safe for concurrent use. After Close every
+// engine.Checkpoints, engine.Revocations, engine.AttachmentStore,
+// engine.ReadinessProbe and io.Closer. Make one with New; it is safe for concurrent use. After Close every
 // call fails with STORE_UNAVAILABLE.
 type Store struct {
 	cfg Config

@@ -2,6 +2,7 @@ package conformance_test
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"strings"
 	"testing"
@@ -36,13 +37,27 @@ func goesOn(t *testing.T, c *client.Client, task, decision string) {
 	}
 	client.CheckLog(t, task, log, 1)
 	var types []string
+	restarts := 0
 	for _, e := range log {
+		var p struct{ Restarts int }
+		if err := json.Unmarshal(e.Payload, &p); err != nil {
+			t.Fatal(err)
+		}
+		if p.Restarts > 0 {
+			if restarts++; e.Type != "TASK_STARTED" || p.Restarts != restarts {
+				t.Errorf("restart %d is %s", restarts, e)
+			}
+			continue
+		}
 		types = append(types, e.Type)
 	}
 	if got := strings.Join(types, " "); got != "TASK_STARTED TASK_SUSPENDED TASK_ACTION_ACCEPTED TASK_COMPLETED" {
 		t.Fatalf("events %s", got)
 	}
-	if last := log[3]; !strings.Contains(string(last.Payload), `"decision":"`+decision+`"`) {
+	if restarts == 0 {
+		t.Errorf("nothing says that the task was begun again: %s", client.IDs(log))
+	}
+	if last := log[len(log)-1]; !strings.Contains(string(last.Payload), `"decision":"`+decision+`"`) {
 		t.Errorf("%s", last.Payload)
 	}
 }

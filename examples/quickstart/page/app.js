@@ -209,6 +209,9 @@ const STATUS_AFTER = {
 function showEvent({ type, eventId, payload }) {
   if (STATUS_AFTER[type]) showStatus(STATUS_AFTER[type]);
   switch (type) {
+    case "TASK_STARTED":
+      if (payload.restarts) beginAgain(payload);
+      break;
     case "TASK_PROGRESS":
       $("progress").value = payload.progress;
       $("stage").textContent = `${payload.progress} % ${payload.stage ?? payload.message ?? ""}`;
@@ -245,6 +248,15 @@ function showEvent({ type, eventId, payload }) {
   if (isTerminal({ type })) task.questions.end(type, payload);
   task.rows.push({ type, eventId, text: describe(type, payload) });
   renderSoon();
+}
+
+// beginAgain tells that the task is run again, by another process. What came after
+// the checkpoint is void and comes again; the page shows it as it came, and says so.
+function beginAgain({ restarts, resumesAfter }) {
+  const from = resumesAfter ? `from its checkpoint at ${resumesAfter}` : "from the beginning";
+  $("stage").textContent = `begun again ${from}`;
+  if (!task.count) $("progress").value = 0;
+  if (task.messages > 0) task.text += `\n[restart ${restarts}: it goes on ${from}; what came after that is void]\n`;
 }
 
 function describe(type, payload) {

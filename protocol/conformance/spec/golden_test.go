@@ -63,7 +63,7 @@ var free = []string{"input", "metadata", "result", "uiHints", "interaction", "de
 // them.
 var optional = []string{
 	"message", "stage", "level", "expiresAt", "uiHints", "interaction", "tookMs",
-	"input", "metadata", "gap", "closing", "lastEventId", "waiting", "terminal",
+	"input", "metadata", "gap", "closing", "lastEventId", "waiting", "terminal", "resumesAfter",
 }
 
 // nullable names the keys that may be null.
