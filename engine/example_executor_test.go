@@ -63,7 +63,7 @@ func ExampleTaskExecutor() {
 			return err // TASK_CONFLICT: another worker has it
 		}
 		defer run.Close(ctx)
-		if err := run.Emit(ctx, engine.Started{}); err != nil {
+		if err := run.Start(ctx); err != nil {
 			return err
 		}
 		run.Text("half of it") // run.Context() ends if the task is cancelled

@@ -38,7 +38,7 @@ func ExampleExecutor() {
 	}
 
 	run := exec.Next(t) // the task waits for what comes now
-	_ = run.Emit(ctx, engine.Started{})
+	_ = run.Start(ctx)
 	_ = run.Progress(ctx, 50, "half way")
 	poll(ctx, eng, auth, res.Task.ID)
 
