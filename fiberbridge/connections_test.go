@@ -86,7 +86,7 @@ func TestOnlyIdleConnectionsGiveWay(t *testing.T) {
 			if c.tls {
 				scheme = "https"
 				ln = tls.NewListener(ln, &tls.Config{Certificates: []tls.Certificate{certificate()}})
-				transport.TLSClientConfig = &tls.Config{InsecureSkipVerify: true} //nolint:gosec // it is this test's own
+				transport.TLSClientConfig = &tls.Config{InsecureSkipVerify: true}
 			}
 			ctx, stop := context.WithCancel(t.Context())
 			ended := make(chan error, 1)

@@ -18,6 +18,8 @@ const (
 	// grace is how long a connection may wait for its client before it can be
 	// closed for another one.
 	grace = 25 * time.Millisecond
+	// writeGrace is the same for one whose client takes nothing.
+	writeGrace = 5 * time.Second
 	// tick is how often a listener that is full looks again.
 	tick = 5 * time.Millisecond
 	// stuckTime is how long nothing can be closed before that is worth a word.
@@ -209,13 +211,12 @@ func (l *Listener) evict(n int) (closed, leaving int) {
 		since int64
 	}
 	var all []idle
-	latest := l.now() - int64(grace)
+	now := l.now()
 	l.mu.Lock()
 	for _, c := range l.conns {
-		switch since := c.since.Load(); {
-		case since == left:
+		if c.leaving() {
 			leaving++
-		case since != busy && since <= latest && !c.kept.Load():
+		} else if since, ok := c.idle(now-int64(grace), now-int64(writeGrace)); ok {
 			all = append(all, idle{c, since})
 		}
 	}

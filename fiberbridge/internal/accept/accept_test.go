@@ -60,7 +60,7 @@ func serve(t *testing.T, ln net.Listener, opts Options) *server {
 		_ = s.Close()
 		close(s.working)
 		for _, c := range s.snapshot() {
-			_ = c.TCPConn.SetReadDeadline(time.Unix(1, 0))
+			_ = c.SetReadDeadline(time.Unix(1, 0))
 		}
 		wait.Wait()
 		if n := s.open.Load(); n != 0 || s.Open() != 0 {
@@ -308,14 +308,14 @@ func TestNoRequestIsLost(t *testing.T) {
 				for range 20 {
 					_, _ = conn.Write([]byte("a"))
 					n, err := conn.Read(make([]byte, 1))
-					if n == 1 {
-						answered.Add(1)
-					} else if errors.Is(err, os.ErrDeadlineExceeded) {
+					if errors.Is(err, os.ErrDeadlineExceeded) {
 						t.Error("a request was lost")
-					} else {
+					}
+					if n == 0 {
 						refused.Add(1)
 						break
 					}
+					answered.Add(1)
 					time.Sleep(grace + 2*time.Millisecond) // as a client that thinks
 				}
 				conn.Close()
@@ -379,5 +379,58 @@ func BenchmarkRead(b *testing.B) {
 				}
 			}
 		})
+	}
+}
+
+// A client that does not read its answer holds its connection no longer than one
+// that sends no request, if the place is needed.
+func TestStalledReaderGivesWay(t *testing.T) {
+	t.Parallel()
+	l := New(loopback(t), Options{Max: 2})
+	defer l.Close()
+	client, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	conn, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	wrote := make(chan error, 1)
+	go func() {
+		defer conn.Close()
+		for {
+			if _, err := conn.Write(make([]byte, 1<<20)); err != nil {
+				wrote <- err
+				return
+			}
+		}
+	}()
+	var others sync.WaitGroup
+	defer others.Wait()
+	for range 2 { // one that fits beside it, and one that does not
+		conn, err := net.Dial("tcp", l.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+	}
+	for range 2 {
+		conn, err := l.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		conn.(*Conn).Keep()
+		others.Go(func() { _, _ = io.Copy(io.Discard, conn); conn.Close() })
+	}
+	select {
+	case err := <-wrote:
+		if took := time.Since(began); !errors.Is(err, os.ErrDeadlineExceeded) || took < writeGrace {
+			t.Errorf("%v after %v", err, took)
+		}
+	case <-time.After(enough):
+		t.Error("it still writes")
 	}
 }

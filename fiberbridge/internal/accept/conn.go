@@ -13,16 +13,17 @@ type Conn struct {
 	l     *Listener
 	place int // in l.conns, guarded by l.mu
 
-	// since is when the read began that waits, busy, or left.
-	since atomic.Int64
+	// since is when the read began that waits, and stalled when the write did;
+	// or busy, or left.
+	since, stalled atomic.Int64
 	// kept: somebody else serves the connection now; see Keep.
 	kept   atomic.Bool
 	closed atomic.Bool
 }
 
-// What Conn.since says otherwise.
+// What Conn.since and Conn.stalled say otherwise.
 const (
-	busy int64 = 0  // no read waits
+	busy int64 = 0  // nothing waits
 	left int64 = -1 // the connection is being closed for another one
 )
 
@@ -53,13 +54,49 @@ func (c *Conn) Read(p []byte) (int, error) {
 	}
 }
 
+// Write writes to the connection.
+func (c *Conn) Write(p []byte) (int, error) {
+	if c.kept.Load() || !c.stalled.CompareAndSwap(busy, c.l.now()) {
+		return c.TCPConn.Write(p)
+	}
+	n, err := c.TCPConn.Write(p)
+	if since := c.stalled.Load(); since != left {
+		c.stalled.CompareAndSwap(since, busy)
+	}
+	return n, err
+}
+
+// idle returns since when the connection waits for its client, if it may be
+// closed for another one: from a read that began before reads, or a write before
+// writes.
+func (c *Conn) idle(reads, writes int64) (since int64, ok bool) {
+	if c.kept.Load() {
+		return 0, false
+	}
+	if since := c.since.Load(); since > 0 && since <= reads {
+		return since, true
+	}
+	since = c.stalled.Load()
+	return since, since > 0 && since <= writes
+}
+
+// leaving reports whether the connection is being closed for another one.
+func (c *Conn) leaving() bool { return c.since.Load() == left || c.stalled.Load() == left }
+
 // leave ends a connection that has been waiting for its client since then, and
-// reports whether it still was.
+// reports whether it still was. What waits is woken, and whoever serves the
+// connection closes it.
 func (c *Conn) leave(since int64) bool {
-	if c.kept.Load() || !c.since.CompareAndSwap(since, left) {
+	switch past := time.Unix(1, 0); {
+	case c.kept.Load():
+		return false
+	case c.since.CompareAndSwap(since, left):
+		_ = c.SetReadDeadline(past)
+	case c.stalled.CompareAndSwap(since, left):
+		_ = c.SetWriteDeadline(past)
+	default:
 		return false
 	}
-	_ = c.TCPConn.SetReadDeadline(time.Unix(1, 0)) // wakes the read; whoever reads closes
 	return true
 }
 

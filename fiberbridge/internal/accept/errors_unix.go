@@ -17,7 +17,7 @@ var passingErrors = []error{
 func descriptor(conn *net.TCPConn) (number int) {
 	number = -1
 	if raw, err := conn.SyscallConn(); err == nil {
-		_ = raw.Control(func(fd uintptr) { number = int(fd) }) //nolint:gosec // it is small
+		_ = raw.Control(func(fd uintptr) { number = int(fd) })
 	}
 	return number
 }
@@ -28,5 +28,5 @@ func Descriptors() int {
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &lim); err != nil {
 		return 1024
 	}
-	return int(min(uint64(lim.Cur), 1<<20)) //nolint:gosec,unconvert // Cur is signed on some systems
+	return int(min(uint64(lim.Cur), 1<<20)) //nolint:unconvert // Cur is signed on some systems
 }
