@@ -522,7 +522,8 @@ func TestWSPongTimeout(t *testing.T) {
 			"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==")
 		begin := time.Now()
 		rest, err := io.ReadAll(c.raw)
-		if d := time.Since(begin); err != nil || string(rest) != "\x89\x00" || d < 150*time.Millisecond {
+		// Pings, of which a busy machine may send another one, and no close frame.
+		if d := time.Since(begin); err != nil || len(rest) == 0 || strings.Trim(string(rest), "\x89\x00") != "" || d < 150*time.Millisecond {
 			t.Errorf("%q %v after %v", rest, err, d)
 		}
 		soon(t, begin)

@@ -13,6 +13,7 @@ import (
 // late and in batches of its own choice, trims, loses its tail, fails.
 type memSource struct {
 	follows, reads atomic.Int64
+	begun, ended   atomic.Int64 // pushes
 
 	mu   sync.Mutex
 	logs map[string]*memLog
@@ -268,7 +269,9 @@ func (s *memSource) pump(t *ticket) {
 			if lag != nil {
 				n = 1 + rand.IntN(len(fresh))
 			}
+			s.begun.Add(1)
 			t.feed.Push(fresh[:n:n])
+			s.ended.Add(1)
 			fresh = fresh[n:]
 		}
 		t.log.mu.Unlock()
