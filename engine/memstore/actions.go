@@ -41,7 +41,7 @@ func (s *Store) Resolve(ctx context.Context, r engine.Resolution) (engine.Verdic
 		return 0, err
 	}
 	verdict, err := s.resolve(e, r)
-	if err == nil && s.usage.bytes.Load() > s.cfg.MaxBytes {
+	if err == nil && s.pressed(e) {
 		s.press(ctx, e)
 	}
 	return verdict, err

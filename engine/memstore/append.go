@@ -22,7 +22,7 @@ func (s *Store) Append(ctx context.Context, a engine.Append) ([]engine.EventID, 
 	if err != nil {
 		return nil, err
 	}
-	if s.usage.bytes.Load() > s.cfg.MaxBytes {
+	if s.pressed(e) {
 		s.press(ctx, e)
 	}
 	return ids, nil
@@ -67,7 +67,7 @@ func (s *Store) appendTo(e *entry, a engine.Append, r resolution) ([]engine.Even
 	}
 
 	if len(a.Events) == 0 {
-		s.usage.bytes.Add(e.keep(a.Checkpoint))
+		s.usage.grow(e.account, e.keep(a.Checkpoint))
 		return nil, nil
 	}
 
@@ -102,9 +102,9 @@ func (s *Store) appendTo(e *entry, a engine.Append, r resolution) ([]engine.Even
 		f.to.Push(batch)
 	}
 	grown -= e.log.trim(s.cfg.MaxStreamLength, s.cfg.MaxStreamBytes)
-	s.usage.bytes.Add(grown)
+	s.usage.grow(e.account, grown)
 	if over(next) {
-		s.usage.bytes.Add(e.forget())
+		s.usage.grow(e.account, e.forget())
 		s.finish(e)
 	}
 	return idsFrom(batch[0].ID, len(batch)), nil

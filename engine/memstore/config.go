@@ -3,6 +3,7 @@ package memstore
 import (
 	"errors"
 	"log/slog"
+	"math"
 	"time"
 
 	"github.com/taskbridge/taskbridge-fiber/engine"
@@ -17,15 +18,25 @@ type Config struct {
 	// whatever its size. Defaults to 8 MiB.
 	MaxStreamBytes int64
 	// MaxTasks bounds the tasks held, finished ones included. When it is
-	// reached, finished tasks are erased, the first to finish first; if all
-	// are open, Create fails with STORE_UNAVAILABLE. Defaults to 100000.
+	// reached, finished tasks are erased, of the subjects that hold the most bytes,
+	// the first to finish first; if all are open, Create fails with
+	// STORE_UNAVAILABLE. Defaults to 100000.
 	MaxTasks int
+	// MaxTasksPerSubject bounds the tasks of one subject. When it is reached, its
+	// own finished tasks are erased; if all are open, Create fails with
+	// RATE_LIMITED. Defaults to half of MaxTasks; negative is no bound of its own.
+	MaxTasksPerSubject int
 	// MaxBytes bounds records, logs and attachments together, as far as the
-	// store can count them. When it is reached, finished tasks are erased, the
-	// first to finish first; if all are open, Create and Put fail with
-	// STORE_UNAVAILABLE, and a task that goes on appending keeps fewer of its
-	// events. Defaults to 256 MiB.
+	// store can count them. When it is reached, finished tasks are erased, of the
+	// subjects that hold most, the first to finish first; if all are open, Create
+	// and Put fail with STORE_UNAVAILABLE, and a task that goes on appending keeps
+	// fewer of its events. Defaults to 256 MiB.
 	MaxBytes int64
+	// MaxBytesPerSubject bounds what the tasks of one subject hold. When it is
+	// reached, its own finished tasks are erased; if all are open, Create fails
+	// with RATE_LIMITED, and a task that goes on appending keeps fewer of its
+	// events. Defaults to half of MaxBytes; negative is no bound of its own.
+	MaxBytesPerSubject int64
 
 	// StreamTTL is how long the log of a task is kept after its terminal
 	// event. Defaults to 24h.
@@ -85,6 +96,18 @@ func (c Config) withDefaults() Config {
 	}
 	if c.MaxBytes == 0 {
 		c.MaxBytes = 256 << 20
+	}
+	switch {
+	case c.MaxTasksPerSubject < 0:
+		c.MaxTasksPerSubject = math.MaxInt
+	case c.MaxTasksPerSubject == 0:
+		c.MaxTasksPerSubject = (c.MaxTasks + 1) / 2
+	}
+	switch {
+	case c.MaxBytesPerSubject < 0:
+		c.MaxBytesPerSubject = math.MaxInt64
+	case c.MaxBytesPerSubject == 0:
+		c.MaxBytesPerSubject = (c.MaxBytes + 1) / 2
 	}
 	if c.StreamTTL == 0 {
 		c.StreamTTL = 24 * time.Hour

@@ -12,6 +12,9 @@ import (
 type entry struct {
 	id  string
 	key requestKey
+	// account is the owner's. It is held until the entry is erased.
+	account *account
+	files   int64 // bytes of attachments in the store's memory
 	// born, resumed and ended carry Go's monotonic reading: a clock that jumps
 	// neither expires nor prolongs anything.
 	born time.Time
@@ -32,7 +35,7 @@ type entry struct {
 	resolved  uint64 // see engine.Signal
 	saved     engine.Checkpoint
 	size      int64 // what the record adds to the store's usage
-	place     place // where the entry stands among the finished ones
+	place     place // where the entry stands among its account's finished ones
 }
 
 // requestKey names a task by what its creator sent.

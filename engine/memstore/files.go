@@ -134,3 +134,13 @@ func baseName(name string) string {
 func errNoFile(cause error) error {
 	return engine.NewError(engine.CodeInternal, "the attachment is not there").WithCause(cause)
 }
+
+// inMemory counts the bytes of attachments that the store itself holds.
+func (s *Store) inMemory(files []engine.Attachment) (n int64) {
+	if _, own := s.files.(*memoryFiles); own {
+		for i := range files {
+			n += files[i].Size
+		}
+	}
+	return n
+}

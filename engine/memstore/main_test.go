@@ -1,6 +1,7 @@
 package memstore
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 	"sync/atomic"
@@ -27,8 +28,12 @@ type bench struct {
 	n atomic.Int64
 }
 
+// open opens a store whose bounds are one subject's to use, unless cfg says
+// otherwise.
 func open(t testing.TB, cfg Config) *bench {
 	t.Helper()
+	cfg.MaxTasksPerSubject = cmp.Or(cfg.MaxTasksPerSubject, -1)
+	cfg.MaxBytesPerSubject = cmp.Or(cfg.MaxBytesPerSubject, -1)
 	s, err := New(cfg)
 	if err != nil {
 		t.Fatal(err)
@@ -98,8 +103,13 @@ func (b *bench) wantEmpty() {
 	if tasks, bytes := b.usage.tasks.Load(), b.usage.bytes.Load(); tasks != 0 || bytes != 0 {
 		b.Errorf("an empty store counts %d tasks, %d bytes", tasks, bytes)
 	}
-	if n := b.usage.finished.Len(); n != 0 {
-		b.Errorf("an empty store lists %d finished tasks", n)
+	if n := len(b.usage.accounts); n != 0 {
+		b.Errorf("an empty store has %d accounts", n)
+	}
+	for class := range b.usage.classes {
+		if n := b.usage.classes[class].Len(); n != 0 {
+			b.Errorf("an empty store lists %d accounts of class %d", n, class)
+		}
 	}
 	for name, m := range map[string]interface{ Range(func(k, v any) bool) }{"tasks": &b.tasks, "index": &b.index} {
 		m.Range(func(k, _ any) bool { b.Errorf("%s still has %v", name, k); return true })

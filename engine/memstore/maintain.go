@@ -39,7 +39,7 @@ func (s *Store) age(ctx context.Context, e *entry) {
 	e.mu.Lock()
 	t, now := e.record.Load(), s.now()
 	if t != nil && over(t) && now.Sub(e.ended) > s.cfg.Actions.TTL {
-		s.usage.bytes.Add(-e.acts.size)
+		s.usage.grow(e.account, -e.acts.size)
 		e.acts = acts{expired: e.acts.expired || e.acts.byID != nil}
 	}
 	var abandoned, gone bool
@@ -54,7 +54,7 @@ func (s *Store) age(ctx context.Context, e *entry) {
 		e.expired = true
 		// The append that ended the task may still be repeated; the others are
 		// as old as what they stored.
-		s.usage.bytes.Add(e.tokens.keepNewest() - e.log.clear())
+		s.usage.grow(e.account, e.tokens.keepNewest()-e.log.clear())
 	}
 	e.mu.Unlock()
 

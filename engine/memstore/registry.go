@@ -25,7 +25,9 @@ func (s *Store) Create(ctx context.Context, task engine.Task) (engine.Task, bool
 	task.ID = randomName()
 	e := &entry{id: task.ID, key: requestKey{task.Owner, task.ClientRequestID}, born: s.now()}
 	e.resumed = e.born
-	if err := s.reserveTask(ctx, recordSize(&task)); err != nil {
+	e.account, e.files = s.usage.hold(task.Owner), s.inMemory(task.Attachments)
+	if err := s.reserveTask(ctx, e.account, recordSize(&task), e.files); err != nil {
+		s.usage.drop(e.account)
 		if t := s.existing(key); t != nil { // an equal call at once had the last place
 			return *t, false, nil
 		}
@@ -44,7 +46,7 @@ func (s *Store) Create(ctx context.Context, task engine.Task) (engine.Task, bool
 		other := v.(*entry)
 		if t := other.record.Load(); t != nil {
 			s.tasks.Delete(e.id)
-			s.releaseTask(e.size)
+			s.releaseTask(e, 0)
 			return *t, false, nil
 		}
 		s.index.CompareAndDelete(e.key, other) // being erased; help it along
@@ -119,7 +121,7 @@ func (s *Store) RequestCancel(_ context.Context, taskID, reason string) (engine.
 	next := *t
 	next.CancelRequested, next.CancelReason = true, strings.Clone(reason)
 	touch(&next, s.now())
-	s.usage.bytes.Add(e.publish(&next))
+	s.usage.grow(e.account, e.publish(&next))
 	e.wake(&next)
 	return next, nil
 }
@@ -150,7 +152,7 @@ func (s *Store) erase(ctx context.Context, e *entry) {
 		f.to.Lost()
 	}
 	s.usage.unlist(e)
-	s.releaseTask(e.size + e.log.clear() + e.tokens.size + e.acts.size - e.forget())
+	s.releaseTask(e, e.log.clear()+e.tokens.size+e.acts.size-e.forget())
 	for _, d := range e.acts.byID {
 		s.dues.unset(d)
 	}

@@ -134,6 +134,13 @@ func errClosed() error {
 	return engine.NewError(engine.CodeStoreUnavailable, "the store is closed")
 }
 
+// errSubjectFull is about the caller alone.
+func errSubjectFull(what string) error {
+	e := engine.NewError(engine.CodeRateLimited, "you have too much stored here")
+	e.RetryAfter = fullRetryAfter
+	return e.WithCause(errors.New("memstore: " + what + " reached and no finished task of the subject left to erase"))
+}
+
 func errFull(what string) error {
 	e := engine.NewError(engine.CodeStoreUnavailable, "the store is full")
 	e.RetryAfter = fullRetryAfter

@@ -9,55 +9,41 @@ import (
 	"github.com/taskbridge/taskbridge-fiber/engine"
 )
 
-// usage counts what the store holds, and knows what may be evicted.
+// usage counts what the store holds, in all and by subject, and knows what may
+// be evicted.
 type usage struct {
 	tasks, bytes atomic.Int64
 
 	mu       sync.Mutex // a leaf: taken with an entry's lock held, never around one
-	finished list.List  // of *entry, in the order in which they ended
+	accounts map[string]*account
+	// classes list the accounts that have finished tasks, by size class.
+	classes [65]list.List // of *account
 }
 
-// place is an entry's element in usage.finished, guarded by usage.mu.
+// place is an entry's element in its account's finished, guarded by usage.mu.
 type place = *list.Element
 
-func (u *usage) list(e *entry) {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	if e.place == nil {
-		e.place = u.finished.PushBack(e)
-	}
-}
-
-func (u *usage) unlist(e *entry) {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	if e.place != nil {
-		u.finished.Remove(e.place)
-		e.place = nil
-	}
-}
-
-// oldest returns the entry that ended first, nil if there is none.
-func (u *usage) oldest() *entry {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	if el := u.finished.Front(); el != nil {
-		return el.Value.(*entry)
-	}
-	return nil
-}
-
-// evict erases finished tasks, the first to end first, until done says so. It
-// stops at spare and reports whether done did. No lock is held.
-func (s *Store) evict(ctx context.Context, spare *entry, done func() bool) bool {
+// evict erases finished tasks, those that next gives, until done says so. It
+// reports whether done did. No lock is held.
+func (s *Store) evict(ctx context.Context, next func() *entry, done func() bool) bool {
 	for !done() {
-		e := s.usage.oldest()
-		if e == nil || e == spare {
+		e := next()
+		if e == nil {
 			return false
 		}
 		s.erase(ctx, e)
 	}
 	return true
+}
+
+// evictAny evicts from the subjects that hold most, never spare.
+func (s *Store) evictAny(ctx context.Context, spare *entry, done func() bool) bool {
+	return s.evict(ctx, func() *entry { return s.usage.next(spare) }, done)
+}
+
+// evictOf evicts from one subject, never spare.
+func (s *Store) evictOf(ctx context.Context, a *account, spare *entry, done func() bool) bool {
+	return s.evict(ctx, func() *entry { return s.usage.nextOf(a, spare) }, done)
 }
 
 // take adds n to what is used, if that stays within limit.
@@ -73,26 +59,46 @@ func take(used *atomic.Int64, n, limit int64) bool {
 	}
 }
 
-// reserveTask makes room for one more task with a record of n bytes.
-func (s *Store) reserveTask(ctx context.Context, n int64) error {
-	if !s.evict(ctx, nil, func() bool { return take(&s.usage.tasks, 1, int64(s.cfg.MaxTasks)) }) {
+// reserveTask makes room for one more task of a subject: for n bytes that are to
+// be counted, and for files that the store counts already.
+func (s *Store) reserveTask(ctx context.Context, a *account, n, files int64) error {
+	if !s.evictOf(ctx, a, nil, func() bool { return take(&a.tasks, 1, int64(s.cfg.MaxTasksPerSubject)) }) {
+		return errSubjectFull("MaxTasksPerSubject")
+	}
+	if !s.evictOf(ctx, a, nil, func() bool { return take(&a.bytes, n+files, s.cfg.MaxBytesPerSubject) }) {
+		a.tasks.Add(-1)
+		return errSubjectFull("MaxBytesPerSubject")
+	}
+	s.usage.grew(a, 0)
+	undo := func() {
+		a.tasks.Add(-1)
+		s.usage.grew(a, a.bytes.Add(-n-files)+n+files)
+	}
+	if !s.evictAny(ctx, nil, func() bool { return take(&s.usage.tasks, 1, int64(s.cfg.MaxTasks)) }) {
+		undo()
 		return errFull("MaxTasks")
 	}
 	if err := s.reserveBytes(ctx, n); err != nil {
 		s.usage.tasks.Add(-1)
+		undo()
 		return err
 	}
 	return nil
 }
 
-func (s *Store) releaseTask(n int64) {
+// releaseTask gives back what an entry holds, and n bytes that its log and the
+// like held.
+func (s *Store) releaseTask(e *entry, n int64) {
 	s.usage.tasks.Add(-1)
-	s.usage.bytes.Add(-n)
+	e.account.tasks.Add(-1)
+	s.usage.grow(e.account, -e.size-n)
+	s.usage.grew(e.account, e.account.bytes.Add(-e.files)+e.files)
+	s.usage.drop(e.account)
 }
 
-// reserveBytes makes room for n more bytes.
+// reserveBytes makes room for n more bytes that are nobody's yet.
 func (s *Store) reserveBytes(ctx context.Context, n int64) error {
-	if !s.evict(ctx, nil, func() bool { return take(&s.usage.bytes, n, s.cfg.MaxBytes) }) {
+	if !s.evictAny(ctx, nil, func() bool { return take(&s.usage.bytes, n, s.cfg.MaxBytes) }) {
 		return errFull("MaxBytes")
 	}
 	return nil
@@ -100,17 +106,27 @@ func (s *Store) reserveBytes(ctx context.Context, n int64) error {
 
 func (s *Store) releaseBytes(n int64) { s.usage.bytes.Add(-n) }
 
-// press brings the store back under MaxBytes after an append to e: finished
-// tasks go; if that is not enough, e keeps fewer events. An append is never
-// refused for want of room, else no task could end.
+// pressed reports whether an append to e has to make room.
+func (s *Store) pressed(e *entry) bool {
+	return s.usage.bytes.Load() > s.cfg.MaxBytes || e.account.bytes.Load() > s.cfg.MaxBytesPerSubject
+}
+
+// press brings the store back under its limits after an append to e: finished
+// tasks go, of e's subject if that holds too much, else of those that hold most;
+// if that is not enough, e keeps fewer events. An append is never refused for
+// want of room, else no task could end.
 func (s *Store) press(ctx context.Context, e *entry) {
-	if s.evict(ctx, e, func() bool { return s.usage.bytes.Load() <= s.cfg.MaxBytes }) {
+	own := func() int64 { return e.account.bytes.Load() - s.cfg.MaxBytesPerSubject }
+	all := func() int64 { return s.usage.bytes.Load() - s.cfg.MaxBytes }
+	fits := s.evictOf(ctx, e.account, e, func() bool { return own() <= 0 }) &&
+		s.evictAny(ctx, e, func() bool { return all() <= 0 })
+	if fits {
 		return
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if excess := s.usage.bytes.Load() - s.cfg.MaxBytes; excess > 0 {
-		s.usage.bytes.Add(-e.log.trim(s.cfg.MaxStreamLength, e.log.bytes-excess))
+	if excess := max(own(), all()); excess > 0 {
+		s.usage.grow(e.account, -e.log.trim(s.cfg.MaxStreamLength, e.log.bytes-excess))
 	}
 }
 
