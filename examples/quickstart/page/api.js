@@ -54,8 +54,9 @@ function setClock(response) {
 async function call(subject, method, path, { body, parameters, signal } = {}) {
   const response = await fetch(`${TASKS}${path}?${query(subject, parameters)}`, {
     method,
-    headers: body && { "Content-Type": "application/json" },
-    body: body && JSON.stringify(body),
+    // A form brings its own Content-Type, with the boundary.
+    headers: body && !(body instanceof FormData) ? { "Content-Type": "application/json" } : undefined,
+    body: body && !(body instanceof FormData) ? JSON.stringify(body) : body,
     signal,
     cache: "no-store",
   });
@@ -73,10 +74,21 @@ async function call(subject, method, path, { body, parameters, signal } = {}) {
 
 const id = () => Array.from(crypto.getRandomValues(new Uint8Array(16)), (b) => b.toString(16).padStart(2, "0")).join("");
 
+// form is a create request with files.
+function form({ clientRequestId, taskType, input }, files) {
+  const parts = new FormData();
+  parts.set("clientRequestId", clientRequestId);
+  parts.set("taskType", taskType);
+  parts.set("input", JSON.stringify(input));
+  for (const file of files) parts.append("attachments", file);
+  return parts;
+}
+
 // create may be repeated without harm, thanks to its clientRequestId. trying is
 // called with what went wrong whenever it is about to be.
-export async function create(subject, taskType, input, trying) {
-  const body = { clientRequestId: id(), taskType, input };
+export async function create(subject, taskType, input, files, trying) {
+  const request = { clientRequestId: id(), taskType, input };
+  const body = files.length > 0 ? form(request, files) : request;
   for (let tries = 1; ; tries++) {
     try {
       return await call(subject, "POST", "", { body });

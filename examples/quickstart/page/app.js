@@ -56,7 +56,7 @@ $("new").addEventListener("submit", async (submit) => {
   show($("form-error"), null);
   try {
     const trying = (error) => show($("form-error"), `Not started yet: ${reason(error)}. It is tried again.`);
-    const { taskId, status } = await create(subject, type, input, trying);
+    const { taskId, status } = await create(subject, type, input, [...$("files").files], trying);
     show($("form-error"), null);
     follow({ taskId, status, subject, heading: type, count: type === "tokens" ? input.count : null });
     bringIntoView();
@@ -207,6 +207,7 @@ const STATUS_AFTER = {
 };
 
 function showEvent({ type, eventId, payload }) {
+  if (isTerminal({ type })) $("outcome").dataset.status = STATUS_AFTER[type];
   if (STATUS_AFTER[type]) showStatus(STATUS_AFTER[type]);
   switch (type) {
     case "TASK_STARTED":
