@@ -100,6 +100,17 @@ func TestFormAndJSONCompareEqual(t *testing.T) {
 	})
 }
 
+// A file that is not taken is refused by name, and nothing is created.
+func TestFormRefusesOtherFiles(t *testing.T) {
+	c, id := connect(t), client.FreshID()
+	answer := greet(id, file("picture", "p.png", "image/png", "png")).post(c)
+	answer.Want(t, http.StatusBadRequest, "UPLOAD_VALIDATION_ERROR")
+	if !strings.Contains(string(answer.Body), "picture") {
+		t.Errorf("it does not name the file: %s", answer.Body)
+	}
+	created(t, greet(id).post(c), http.StatusCreated)
+}
+
 func TestFormComparesFiles(t *testing.T) {
 	a, b := file("attachment", "a.txt", "text/plain", "one"), file("attachment", "b.bin", "application/octet-stream", "two\r\n\x00\xff")
 	for _, tc := range []struct {
@@ -111,7 +122,7 @@ func TestFormComparesFiles(t *testing.T) {
 		{"the same", []part{a, b}, []part{a, b}, true},
 		{"the other field name", []part{a, b}, []part{file("attachments", "a.txt", "text/plain", "one"), file("attachments", "b.bin", "application/octet-stream", "two\r\n\x00\xff")}, true},
 		{"both field names", []part{a, file("attachments", "b.bin", "application/octet-stream", "two\r\n\x00\xff")}, []part{a, b}, true},
-		{"other names do not count", []part{a}, []part{a, file("picture", "p.png", "image/png", "png")}, true},
+		{"field names of lists", []part{a, b}, []part{file("attachments[]", "a.txt", "text/plain", "one"), file("attachment[7]", "b.bin", "application/octet-stream", "two\r\n\x00\xff")}, true},
 		{"a directory", []part{a}, []part{file("attachment", "x/y/../a.txt", "text/plain", "one")}, true},
 		{"a directory of the other slash", []part{a}, []part{file("attachment", `C:\x\a.txt`, "text/plain", "one")}, true},
 		{"order", []part{a, b}, []part{b, a}, false},
