@@ -74,6 +74,7 @@ func (b *Bridge) SSE(c *fiber.Ctx) error {
 	}
 
 	at.auth, at.http11 = place.share(&auth), c.Request().Header.IsHTTP11()
+	at.keepAlive = mistakesCuts(c)
 	s := b.streams
 	s.takeOver(c, func(h *handover) { s.serveSSE(h, place, at) }, place.cancel)
 	return nil
@@ -88,6 +89,8 @@ type sseStart struct {
 	rollUp   bool
 	over     bool
 	http11   bool
+	// keepAlive is what mistakesCuts says.
+	keepAlive bool
 }
 
 // startSSE asks the engine. What it knows of the task is not kept, and its frame
@@ -125,7 +128,7 @@ func (s *streams) serveSSE(h *handover, place *ticket, at sseStart) {
 		},
 	}
 	st.init(s, st, at.auth)
-	head := appendSSEHead(nil, &h.ctx.Response, at.http11)
+	head := appendSSEHead(nil, &h.ctx.Response, at.http11, at.keepAlive)
 	opening := st.framing.appendOpening(head, s.cfg.SSE.Retry)
 	head = head[:len(head):len(head)] // what is appended to it does not touch the opening
 	var gap []byte
@@ -165,7 +168,7 @@ func (b *Bridge) failStream(c *fiber.Ctx, err error, named bool) error {
 		return b.fail(c, err)
 	}
 	setSSEHeaders(c)
-	s, http11 := b.streams, c.Request().Header.IsHTTP11()
+	s, http11, keepAlive := b.streams, c.Request().Header.IsHTTP11(), mistakesCuts(c)
 	taskID := utils.CopyString(c.Params(taskParam))
 	retry := e.RetryAfter
 	if retry <= 0 {
@@ -175,7 +178,7 @@ func (b *Bridge) failStream(c *fiber.Ctx, err error, named bool) error {
 	}
 	s.takeOver(c, func(h *handover) {
 		f := sseFraming{chunked: http11}
-		h.answer(f.appendClosing(appendSSEHead(nil, &h.ctx.Response, http11), taskID, closingDraining, retry))
+		h.answer(f.appendClosing(appendSSEHead(nil, &h.ctx.Response, http11, keepAlive), taskID, closingDraining, retry))
 	}, func() {})
 	return nil
 }

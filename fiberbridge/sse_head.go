@@ -19,14 +19,20 @@ func setSSEHeaders(c *fiber.Ctx) {
 // appendSSEHead appends the head of a stream: every header of the final
 // response, save those that say how long the body is or how it is coded, which
 // only we know. The connection ends with the stream, and says so: a client
-// that used it again would run into its end.
-func appendSSEHead(dst []byte, resp *fasthttp.Response, http11 bool) []byte {
+// that used it again would run into its end. keepAlive says that in the other way,
+// for clients that mistakesCuts finds: a connection that may be kept for 0 s.
+func appendSSEHead(dst []byte, resp *fasthttp.Response, http11, keepAlive bool) []byte {
 	h := &resp.Header
 	resetFraming(h)
 	if http11 {
 		h.SetContentLength(-1) // chunked
 	}
-	h.SetConnectionClose()
+	if http11 && keepAlive {
+		h.Set(fiber.HeaderConnection, "keep-alive")
+		h.Set(fiber.HeaderKeepAlive, "timeout=0")
+	} else {
+		h.SetConnectionClose()
+	}
 	head := h.Header()
 	const opening = 64 // with room for that, in one allocation for both
 	return append(slices.Grow(dst, len(head)+opening), head...)

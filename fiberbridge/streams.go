@@ -108,7 +108,7 @@ func newStreams(b *Bridge) (*streams, error) {
 		log:      b.cfg.Logger,
 		group:    group,
 		limit:    b.cfg.Streams.Max,
-		ceiling:  max(b.cfg.Streams.Max, b.cfg.defaultStreamLimit()),
+		ceiling:  max(b.cfg.Streams.Max, defaultStreamLimit()),
 		subjects: map[string]*subject{},
 
 		idleSubjects: map[*subject]struct{}{},
