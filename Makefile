@@ -7,12 +7,12 @@ BIN      := $(CURDIR)/.cache/bin
 LINT     := $(BIN)/golangci-lint
 # Pinned, so that a new version's opinions arrive on purpose.
 LINT_VERSION := v2.15.0
-MODULES  := . adapters/jsonschema fiberbridge/middlewaretest protocol/conformance protocol/generators examples/jwt examples/e2e bench/gate
+MODULES  := . adapters/jsonschema fiberbridge/middlewaretest protocol/conformance protocol/generators protocol/readers examples/jwt examples/e2e bench/gate
 FUZZTIME ?= 20s
 ADDR     ?= 127.0.0.1:8080
 
 .DEFAULT_GOAL := help
-.PHONY: help run test quick unit conformance generators e2e race bench bench-once bench-curve bench-redis loadtest lint fuzz tidy deps
+.PHONY: help run test quick unit conformance generators readers e2e race bench bench-once bench-curve bench-redis loadtest lint fuzz tidy deps
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,7 +25,7 @@ run: ## Start the demo host on the embedded store; prints a URL whose page works
 UNIT := library middleware jwt jsonschema gate
 
 test: deps ## Everything: the library, its contract through real sockets, browser and proxy.
-	@GO='$(GO)' .ci/test $(UNIT) conformance generators e2e
+	@GO='$(GO)' .ci/test $(UNIT) conformance generators readers e2e
 
 quick: ## What needs no browser and no Redis, with -short: under a minute from a warm build cache.
 	@GO='$(GO)' .ci/test quick
@@ -38,6 +38,9 @@ conformance: ## The wire contract, black box, against the demo host.
 
 generators: deps ## Clients generated from the OpenAPI document: compiled, and run against a host.
 	@GO='$(GO)' .ci/test generators
+
+readers: deps ## SSE readers and connection pools that others wrote, in Go, Node and Python.
+	@GO='$(GO)' .ci/test readers
 
 e2e: deps ## The page in real Chromium; SSE and WebSocket through a real nginx.
 	@GO='$(GO)' .ci/test e2e
