@@ -15,7 +15,7 @@ import (
 // nested deeper than maxDepth, or no JSON at all.
 //
 // Neither goccy/go-json nor encoding/json looks at the bytes from 0x80 up in raw
-// JSON, so UTF-8 is checked here. FuzzTidyJSON holds the rest against
+// JSON, so UTF-8 is checked here. FuzzCheckPayload holds the rest against
 // encoding/json.
 func tidyJSON(raw []byte, maxBytes, maxDepth int) (json.RawMessage, error) {
 	if len(raw) > maxBytes {
