@@ -4,8 +4,13 @@ import WebSocket from "ws";
 import { run } from "./adapter.mjs";
 
 globalThis.EventSource ??= EventSource;
-globalThis.WebSocket ??= WebSocket;
 const [, , name, config] = process.argv;
+const { origin } = new URL(JSON.parse(config).base);
+globalThis.WebSocket = class extends WebSocket {
+  constructor(url) {
+    super(url, { origin });
+  }
+};
 const { tasks } = JSON.parse(config);
 let over = 0;
 await run(name, await import(`./${name}.mjs`), JSON.parse(config), (line) => {
