@@ -31,7 +31,7 @@ func testStores(t *testing.T, option rueidis.ClientOption) {
 			t.Helper()
 			cfg := rueidisstore.Config{
 				Redis: option, Prefix: fmt.Sprintf("suite%d", prefixes.Add(1)),
-				CommandTimeout: 5 * time.Second, // on a busy machine
+				CommandTimeout: 30 * time.Second, // on a busy machine
 				Logger:         slog.New(slog.NewTextHandler(rueidisstore.LastLines(t), nil)),
 			}
 			set(&cfg)

@@ -14,7 +14,7 @@ func TestStore(t *testing.T) {
 		return func(t *testing.T) engine.Store {
 			t.Helper()
 			cfg := testConfig(t)
-			cfg.CommandTimeout = 5 * time.Second // on a busy machine
+			cfg.CommandTimeout = 30 * time.Second // on a busy machine
 			set(&cfg)
 			s := open(t, cfg)
 			return any(s.Store).(engine.Store)
