@@ -177,13 +177,14 @@ func TestSaveIsInOrder(t *testing.T) {
 		if err := run.Start(t.Context()); err != nil {
 			t.Fatal(err)
 		}
+		w.slow(10 * time.Millisecond) // so that batches form
 		saved := make(chan error, 20)
 		for i := range 20 {
 			run.Stream(engine.Message{Text: fmt.Sprint("s", i)})
 			run.Text(fmt.Sprint("t", i))
 			go func() { saved <- run.Save(t.Context(), i, engine.Message{Text: fmt.Sprint("saved ", i)}) }()
+			synctest.Wait() // it is behind what is being stored
 			run.Stream(engine.Message{Text: "after"})
-			synctest.Wait()
 			if err := <-saved; err != nil {
 				t.Fatal(err)
 			}
