@@ -49,7 +49,7 @@ func TestAppTestOfAFinishedTask(t *testing.T) {
 	ids := h.ids(t, run.Task().ID)
 
 	res, body := h.appTest(t, ssePath(run.Task().ID), "Accept: text/event-stream")
-	if res.StatusCode != 200 || res.Header.Get("Content-Type") != "text/event-stream" ||
+	if res.StatusCode != http.StatusOK || res.Header.Get("Content-Type") != "text/event-stream" ||
 		res.Header.Get("X-Request-Id") == "" || !res.Close || res.ContentLength != -1 {
 		t.Errorf("%d %v", res.StatusCode, res.Header)
 	}
@@ -63,7 +63,7 @@ func TestAppTestOfAFinishedTask(t *testing.T) {
 	if got := eventIDs(parseSSE(body)); len(got) != 1 || got[0] != ids[len(ids)-1] {
 		t.Errorf("after a cursor: %q", body)
 	}
-	if res, body := h.appTest(t, ssePath(run.Task().ID), "Last-Event-ID: "+ids[len(ids)-1]); res.StatusCode != 204 || body != "" {
+	if res, body := h.appTest(t, ssePath(run.Task().ID), "Last-Event-ID: "+ids[len(ids)-1]); res.StatusCode != http.StatusNoContent || body != "" {
 		t.Errorf("behind the end: %d %q", res.StatusCode, body)
 	}
 	if n := h.streams(); n != 0 {
@@ -80,10 +80,10 @@ func TestAppTestOfAStream(t *testing.T) {
 	upgrade := append([]string{"Origin: http://example.com"}, wsUpgrade...)
 	for _, path := range []string{sse, wsPath} {
 		res, body := h.appTest(t, path, upgrade...)
-		if res.StatusCode != 501 || !strings.Contains(body, "fasthttputil.NewInmemoryListener") || !strings.Contains(body, `"code":"INVALID_REQUEST"`) {
+		if res.StatusCode != http.StatusNotImplemented || !strings.Contains(body, "fasthttputil.NewInmemoryListener") || !strings.Contains(body, `"code":"INVALID_REQUEST"`) {
 			t.Errorf("%s: %d %s", path, res.StatusCode, body)
 		}
-		if res, body := h.appTest(t, path, append(upgrade, "Authorization: Bearer alice;exp=1000")...); res.StatusCode != 401 {
+		if res, body := h.appTest(t, path, append(upgrade, "Authorization: Bearer alice;exp=1000")...); res.StatusCode != http.StatusUnauthorized {
 			t.Errorf("%s without credentials: %d %s", path, res.StatusCode, body)
 		}
 	}
@@ -97,7 +97,7 @@ func TestAppTestOfAStream(t *testing.T) {
 	}
 	for _, path := range []string{sse, wsPath} {
 		res, body := h.appTest(t, path, append(upgrade, "Accept: text/event-stream")...)
-		if res.StatusCode != 503 || res.Header.Get("Retry-After") == "" {
+		if res.StatusCode != http.StatusServiceUnavailable || res.Header.Get("Retry-After") == "" {
 			t.Errorf("%s after a shutdown: %d %s", path, res.StatusCode, body)
 		}
 	}
