@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
@@ -71,17 +70,13 @@ func (l Limits) checkDefault(s Suspended) (*DefaultAction, error) {
 }
 
 // actionFingerprint stands for the content of an answer: its suspension, its
-// type, and its payload, JSON-equal as in fingerprint.
+// type, and its payload (valid, compact JSON), JSON-equal as in fingerprint.
 func actionFingerprint(suspendID, actionType string, payload json.RawMessage) (string, error) {
-	dec := json.NewDecoder(bytes.NewReader(payload))
-	dec.UseNumber()
-	var value any
-	if err := dec.Decode(&value); err != nil {
-		return "", fmt.Errorf("fingerprint: %w", err)
-	}
 	d := digest{h: sha256.New()}
 	d.text('S', suspendID)
 	d.text('A', actionType)
-	d.value(value)
-	return fingerprintVersion + hex.EncodeToString(d.h.Sum(nil)), nil
+	if err := d.json(payload); err != nil {
+		return "", fmt.Errorf("fingerprint: %w", err)
+	}
+	return fingerprintVersion + hex.EncodeToString(d.sum()), nil
 }

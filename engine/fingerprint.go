@@ -1,13 +1,9 @@
 package engine
 
 import (
-	"bytes"
 	"crypto/sha256"
-	"encoding/binary"
 	"encoding/hex"
 	"fmt"
-	"hash"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -27,75 +23,20 @@ const fingerprintVersion = "1:"
 // a surrogate pair is U+FFFD. Of a key that comes twice the last one counts, as
 // it does for the decoder of whoever runs the task.
 //
-// input must be valid JSON (tidyObject).
+// input must be valid, compact JSON (tidyObject).
 func fingerprint(taskType string, input json.RawMessage, files []Attachment) (string, error) {
-	dec := json.NewDecoder(bytes.NewReader(input))
-	dec.UseNumber()
-	var value any
-	if err := dec.Decode(&value); err != nil {
-		return "", fmt.Errorf("fingerprint: %w", err)
-	}
 	d := digest{h: sha256.New()}
 	d.text('t', taskType)
-	d.value(value)
+	if err := d.json(input); err != nil {
+		return "", fmt.Errorf("fingerprint: %w", err)
+	}
 	d.count('f', len(files))
 	for _, f := range files {
 		d.text('n', f.Name)
 		d.text('c', f.ContentType)
 		d.text('b', f.SHA256)
 	}
-	return fingerprintVersion + hex.EncodeToString(d.h.Sum(nil)), nil
-}
-
-// digest writes values so that no two different ones give the same bytes:
-// each begins with a tag, and whatever has a length, with that.
-type digest struct {
-	h   hash.Hash
-	buf []byte
-}
-
-func (d *digest) count(tag byte, n int) {
-	d.buf = binary.AppendUvarint(append(d.buf[:0], tag), uint64(n))
-	d.h.Write(d.buf)
-}
-
-func (d *digest) text(tag byte, s string) {
-	d.buf = binary.AppendUvarint(append(d.buf[:0], tag), uint64(len(s)))
-	d.buf = append(d.buf, s...)
-	d.h.Write(d.buf)
-}
-
-func (d *digest) value(v any) {
-	switch v := v.(type) {
-	case nil:
-		d.count('0', 0)
-	case bool:
-		if v {
-			d.count('T', 0)
-		} else {
-			d.count('F', 0)
-		}
-	case string:
-		d.text('s', v)
-	case json.Number:
-		d.text('#', canonicalNumber(string(v)))
-	case []any:
-		d.count('[', len(v))
-		for _, e := range v {
-			d.value(e)
-		}
-	case map[string]any:
-		d.count('{', len(v))
-		names := make([]string, 0, len(v))
-		for name := range v {
-			names = append(names, name)
-		}
-		slices.Sort(names)
-		for _, name := range names {
-			d.text('k', name)
-			d.value(v[name])
-		}
-	}
+	return fingerprintVersion + hex.EncodeToString(d.sum()), nil
 }
 
 // canonicalNumber writes a JSON number so that equal values, and only those,
