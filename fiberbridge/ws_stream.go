@@ -22,6 +22,8 @@ type wsStream struct {
 	stream
 	// reading is used by Readable only; nil between two messages.
 	reading *wsReading
+	// talk bounds the rate of frames that ask for nothing. Readable's, too.
+	talk bucket
 	// heard is when the peer last gave a sign of life (an instant).
 	heard atomic.Int64
 
@@ -136,7 +138,11 @@ func (w *wsStream) Text(p []byte) {
 }
 
 // Ping is wsproto.Receiver's.
-func (w *wsStream) Ping(p []byte) { w.reading.pong = wsproto.AppendPong(nil, p) }
+func (w *wsStream) Ping(p []byte) {
+	if w.idleTalk() {
+		w.reading.pong = wsproto.AppendPong(nil, p)
+	}
+}
 
 // Violation is wsproto.Receiver's.
 func (w *wsStream) Violation(v *wsproto.CloseError) {
@@ -144,7 +150,32 @@ func (w *wsStream) Violation(v *wsproto.CloseError) {
 }
 
 // Pong is wsproto.Receiver's; Readable has noted the sign of life.
-func (w *wsStream) Pong([]byte) {}
+func (w *wsStream) Pong([]byte) { w.idleTalk() }
+
+// Fragment is wsproto.Receiver's.
+func (w *wsStream) Fragment() { w.idleTalk() }
+
+// idleTalk counts a frame that asks for nothing, a control frame or a piece of
+// a message, and ends the socket of a client that sends nothing else.
+//
+// What waits before it is not answered any more: a client that takes no answers
+// would have its frames read until it is cut.
+func (w *wsStream) idleTalk() (allowed bool) {
+	cfg := &w.s.cfg.WebSocket
+	if w.talk.take(w.s.deadlines.now(), cfg.FramesPerSecond, idleTalkBurst+cfg.MessageBytes) {
+		return true
+	}
+	w.reading.Stop()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.hasty = true
+	w.closeLocked(wsproto.ClosePolicy, "too many control frames or fragments", hastyTime)
+	return false
+}
+
+// idleTalkBurst is how many frames that ask for nothing may come at once, beside
+// one message in pieces of a byte.
+const idleTalkBurst = 256
 
 // Writable is socket.Handler's. Room in the buffer means that the peer has
 // taken something: a sign of life.

@@ -4,6 +4,7 @@ package socket
 
 import (
 	"net"
+	"runtime"
 	"testing"
 	"time"
 )
@@ -44,6 +45,14 @@ func TestPeerGone(t *testing.T) {
 			var p [1]byte
 			if _, err := server.Read(p[:]); err != nil || peer.Gone() {
 				t.Fatalf("read %v; gone while alive: %v", err, peer.Gone())
+			}
+			if runtime.GOOS == "linux" { // what was not read does not hide it
+				if _, err := client.Write([]byte("unread")); err != nil {
+					t.Fatal(err)
+				}
+				if peer.Gone() {
+					t.Fatal("gone while alive, with bytes to be read")
+				}
 			}
 			end(client.(*net.TCPConn))
 			for deadline := time.Now().Add(patience); !peer.Gone(); time.Sleep(time.Millisecond) {

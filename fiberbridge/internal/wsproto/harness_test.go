@@ -43,6 +43,7 @@ func (h *heard) Text(p []byte) {
 }
 func (h *heard) Ping(p []byte)            { h.control("ping", p) }
 func (h *heard) Pong(p []byte)            { h.control("pong", p) }
+func (h *heard) Fragment()                {}
 func (h *heard) Close(code int, r string) { h.control(fmt.Sprintf("close %d", code), []byte(r)) }
 
 func (h *heard) Violation(v *CloseError) {

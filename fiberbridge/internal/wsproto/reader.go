@@ -13,6 +13,8 @@ type Receiver interface {
 	// during the call only.
 	Ping(p []byte)
 	Pong(p []byte)
+	// Fragment is a part of a text message that is not its last.
+	Fragment()
 	// Close is the peer's close frame; code is 1005 if it gave none. Nothing
 	// follows.
 	Close(code int, reason string)
@@ -241,6 +243,12 @@ func (r *Reader) payload(p []byte, to Receiver) *CloseError {
 // textPart takes the next bytes of a text message.
 func (r *Reader) textPart(p []byte, to Receiver) *CloseError {
 	end := r.left == 0 && r.final
+	if r.left == 0 && !r.final {
+		to.Fragment()
+		if r.deaf {
+			return nil
+		}
+	}
 	r.fragments = !end
 	if end && r.message == nil { // all of it in one piece
 		if !utf8.Valid(p) {

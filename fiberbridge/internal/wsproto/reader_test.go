@@ -197,6 +197,7 @@ type ignore struct{}
 func (ignore) Text([]byte)       {}
 func (ignore) Ping([]byte)       {}
 func (ignore) Pong([]byte)       {}
+func (ignore) Fragment()         {}
 func (ignore) Close(int, string) {}
 
 func (ignore) Violation(*CloseError) {}
