@@ -47,7 +47,7 @@ type Config struct {
 	RollUp []string
 	// Revocations bounds what Revoke stores.
 	Revocations RevocationConfig
-	// Creates bounds how fast one subject creates.
+	// Creates bounds how fast one subject asks for tasks.
 	Creates CreateRate
 
 	// Readiness lists the host's own probes beside those that Store and

@@ -47,27 +47,10 @@ type CreateResult struct {
 // it over, and cleaning up if that fails.
 const handOverTimeout = 15 * time.Second
 
-// Create starts a task, or finds the one that an equal request of the same
-// subject started.
-//
-// Errors: REQUEST_VALIDATION_ERROR with fields; INVALID_REQUEST from the
-// executor; TASK_OWNERSHIP_ERROR; IDEMPOTENCY_CONFLICT if the same
-// ClientRequestID came with another request; UPLOAD_VALIDATION_ERROR for files
-// that cannot be kept; what the UploadPolicy says; RATE_LIMITED beyond
-// Config.Creates; TASK_SUBMISSION_ERROR, SERVER_DRAINING,
-// STORE_UNAVAILABLE. Only a hand-over that fails after the task was stored
-// leaves a task behind: it is FAILED and its log says so.
-//
-// Once it begins to store the task, Create goes on even if ctx ends. After
-// STORE_UNAVAILABLE the task may have been stored: repeating the request is safe
-// and finds it, and the engine hands it over as soon as it knows.
-func (e *Engine) Create(ctx context.Context, auth AuthContext, req CreateRequest) (res CreateResult, err error) {
-	defer func() {
-		// Late in a drain the store is closed; that is no fault of it.
-		if e.drained.Err() != nil && CodeOf(err) == CodeStoreUnavailable {
-			err = NewError(CodeServerDraining, "the server is shutting down").WithCause(err)
-		}
-	}()
+// create works on a request that was let in. The caller's access is looked at
+// again: the body may have taken long to arrive.
+func (e *Engine) create(ctx context.Context, auth AuthContext, req CreateRequest) (res CreateResult, err error) {
+	defer func() { err = e.orDraining(err) }()
 	if err := e.admitCaller(ctx, &auth); err != nil {
 		return CreateResult{}, err
 	}
@@ -93,8 +76,8 @@ func (e *Engine) Create(ctx context.Context, auth AuthContext, req CreateRequest
 		return CreateResult{}, NewError(CodeInternal, "could not compare the request").WithCause(err)
 	}
 
-	// A repeat is answered before anything may refuse it: its task exists,
-	// whether or not there is room for another.
+	// A repeat is answered before anything further may refuse it: its task
+	// exists, whether or not there is room for another.
 	existing, err := e.cfg.Store.Lookup(ctx, task.Owner, task.ClientRequestID)
 	if err == nil {
 		return e.deduplicate(existing, task.Fingerprint)
@@ -102,14 +85,19 @@ func (e *Engine) Create(ctx context.Context, auth AuthContext, req CreateRequest
 	if CodeOf(err) != CodeTaskNotFound {
 		return CreateResult{}, storeError("look the request up", err)
 	}
-	if err := e.rate.take(task.Owner, time.Now()); err != nil {
-		return CreateResult{}, err
-	}
 	if !e.creates.enter() {
 		return CreateResult{}, NewError(CodeServerDraining, "the server is shutting down")
 	}
 	defer e.creates.leave()
 	return e.start(ctx, auth, task, req.Files)
+}
+
+// orDraining is err, unless it comes of a store that is closed late in a drain.
+func (e *Engine) orDraining(err error) error {
+	if e.drained.Err() != nil && CodeOf(err) == CodeStoreUnavailable {
+		return NewError(CodeServerDraining, "the server is shutting down").WithCause(err)
+	}
+	return err
 }
 
 // start admits, stores and hands over a task that was not there a moment ago.

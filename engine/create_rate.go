@@ -5,8 +5,9 @@ import (
 	"time"
 )
 
-// CreateRate bounds how fast one subject creates tasks, in this process. What is
-// answered with a task that is there already does not count.
+// CreateRate bounds how fast one subject asks for tasks, in this process. Every
+// request counts that the rate itself does not refuse, whatever becomes of it:
+// repeats and what is invalid are work as well.
 type CreateRate struct {
 	// PerSecond is the rate in the long run. Defaults to 100; negative is no
 	// bound.
@@ -47,7 +48,7 @@ func (c *createRate) take(subject string, now time.Time) error {
 	refilled := max(now.Sub(b.at).Seconds(), 0) * float64(c.PerSecond)
 	b.spent, b.at = max(b.spent-refilled, 0), now
 	if over := b.spent + 1 - float64(c.Burst); over > 0 {
-		err := NewError(CodeRateLimited, "too many tasks are created at once")
+		err := NewError(CodeRateLimited, "too many tasks are asked for at once")
 		err.RetryAfter = time.Duration(over / float64(c.PerSecond) * float64(time.Second))
 		return err
 	}

@@ -32,15 +32,25 @@ func TestCreateRate(t *testing.T) {
 		if err := create(bob); err != nil {
 			t.Errorf("another subject: %v", err)
 		}
-		// A repeat finds its task, and does not count.
-		for range 10 {
-			if res, err := w.Create(t.Context(), alice, request("rate-1")); err != nil || !res.Deduplicated {
-				t.Fatalf("a repeat: %v", err)
-			}
-		}
 		time.Sleep(e.RetryAfter)
 		if err := create(alice); err != nil {
 			t.Errorf("after the time that was named: %v", err)
+		}
+		// Repeats and invalid requests count, and what the rate refuses does not.
+		time.Sleep(time.Hour)
+		for _, req := range []engine.CreateRequest{request("rate-1"), {}, request("rate-1"), {TaskType: "x"}, request("rate-1")} {
+			if _, err := w.Create(t.Context(), alice, req); engine.CodeOf(err) == engine.CodeRateLimited {
+				t.Fatalf("%+v: %v", req, err)
+			}
+		}
+		for range 10 {
+			if _, err := w.Create(t.Context(), alice, request("rate-1")); engine.CodeOf(err) != engine.CodeRateLimited {
+				t.Fatalf("a repeat over the rate: %v", err)
+			}
+		}
+		time.Sleep(e.RetryAfter)
+		if res, err := w.Create(t.Context(), alice, request("rate-1")); err != nil || !res.Deduplicated {
+			t.Errorf("a repeat after the time that was named: %v", err)
 		}
 		time.Sleep(time.Hour)
 		for i := range 6 {

@@ -18,6 +18,7 @@ type Engine struct {
 	revoked revoked
 	rate    createRate
 	bounded BoundedReader // the store, if it is one
+	forms   FormPolicy    // Config.Uploads, if it is one
 
 	// What many ask at once is read once.
 	looks     sharedRead[lookKey, view]
@@ -58,6 +59,7 @@ func New(cfg Config) (*Engine, error) {
 	e.emitter = newEmitter(e.drained, cfg)
 	e.rate.CreateRate = cfg.Creates
 	e.bounded, _ = cfg.Store.(BoundedReader)
+	e.forms, _ = cfg.Uploads.(FormPolicy)
 	e.handOffs = newHandOffs(e.drained, e.emitter, cfg.Executor, cfg.Logger)
 	var err error
 	if e.hub, err = fanout.New(cfg.Delivery, source{e}); err != nil {

@@ -31,7 +31,7 @@ func (b *Bridge) action(ctx context.Context, c *fiber.Ctx, auth engine.AuthConte
 	if !isJSON(media, params) {
 		return engine.NewError(engine.CodeInvalidRequest, "the Content-Type is not application/json")
 	}
-	body, err := b.readBody(c)
+	body, err := b.readBody(c, &auth)
 	if err != nil {
 		return err
 	}

@@ -22,6 +22,7 @@ type service func(ctx context.Context, c *fiber.Ctx, auth engine.AuthContext) er
 // handler of the host replaces an answer of the protocol's.
 func (b *Bridge) answer(c *fiber.Ctx, serve service) error {
 	enter(c)
+	defer received(c)
 	if err := b.checkOrigin(c); err != nil {
 		err = b.refuse(c, fiber.StatusForbidden, errOrigin)
 		leave(c)

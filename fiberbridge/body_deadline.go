@@ -2,6 +2,7 @@ package fiberbridge
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"os"
@@ -13,6 +14,9 @@ import (
 )
 
 const (
+	// rateWindow is in what time a body has to bring what UploadConfig.MinRate
+	// wants.
+	rateWindow = 10 * time.Second
 	// bodySilence is how long nothing of a streamed body may come.
 	bodySilence = 15 * time.Second
 	// refusedSilence is how long the rest of a refused one may take, so that its
@@ -29,10 +33,19 @@ type bodyReader struct {
 	conn  net.Conn // nil: the host's own deadline holds
 	end   time.Time
 	err   error // of r
+
+	// least is how much has to come in each rateWindow; window is when the one
+	// ends in which came bytes have come.
+	least, came int64
+	window      time.Time
 }
 
-func newBodyReader(c *fiber.Ctx, within time.Duration) *bodyReader {
-	b := &bodyReader{r: c.Context().RequestBodyStream(), lease: leaseOf(c), end: time.Now().Add(within)}
+func newBodyReader(c *fiber.Ctx, within time.Duration, minRate int) *bodyReader {
+	now := time.Now()
+	b := &bodyReader{
+		r: c.Context().RequestBodyStream(), lease: leaseOf(c), end: now.Add(within),
+		least: int64(minRate) * int64(rateWindow/time.Second), window: now.Add(rateWindow),
+	}
 	if b.lease == nil {
 		b.lease = &bodyLease{} // handlers refuse such a request; see unsettled
 	}
@@ -58,11 +71,29 @@ func (b *bodyReader) Read(p []byte) (int, error) {
 		}
 	}
 	n, err := b.r.Read(p)
+	if err == nil && b.tooSlow(n) {
+		err = errTooSlow
+	}
 	if err != nil && !errors.Is(err, io.EOF) {
 		b.err = err
 	}
 	return n, err
 }
+
+// tooSlow counts n bytes, and reports whether there were too few lately.
+func (b *bodyReader) tooSlow(n int) bool {
+	b.came += int64(n)
+	now := time.Now()
+	if now.Before(b.window) {
+		return false
+	}
+	slow := b.came < b.least
+	b.came, b.window = 0, now.Add(rateWindow)
+	return slow
+}
+
+// errTooSlow is a timeout like that of a deadline.
+var errTooSlow = fmt.Errorf("the body comes too slowly: %w", os.ErrDeadlineExceeded)
 
 // finish gives the connection back. After a body that broke off nothing can
 // follow.

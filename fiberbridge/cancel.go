@@ -26,7 +26,7 @@ func (b *Bridge) cancel(ctx context.Context, c *fiber.Ctx, auth engine.AuthConte
 	if err != nil {
 		return err
 	}
-	reason, err := b.cancelReason(c)
+	reason, err := b.cancelReason(c, &auth)
 	if err != nil {
 		return err
 	}
@@ -44,8 +44,8 @@ func (b *Bridge) cancel(ctx context.Context, c *fiber.Ctx, auth engine.AuthConte
 
 // cancelReason reads the optional body. Without one the Content-Type, which
 // some clients send all the same, does not matter.
-func (b *Bridge) cancelReason(c *fiber.Ctx) (string, error) {
-	body, err := b.readBody(c)
+func (b *Bridge) cancelReason(c *fiber.Ctx, auth *engine.AuthContext) (string, error) {
+	body, err := b.readBody(c, auth)
 	if err != nil || len(body) == 0 {
 		return "", err
 	}

@@ -95,7 +95,9 @@ type WebSocketConfig struct {
 	MaxSubscriptions int
 	// FramesPerSecond is how many frames of one socket are worked on in the long
 	// run; 64 and MaxSubscriptions more may come at once. What comes beyond is
-	// answered with SUBSCRIPTION_REJECTED and RATE_LIMITED. Defaults to 50.
+	// answered with SUBSCRIPTION_REJECTED and RATE_LIMITED. Control frames, and
+	// fragments but the last, are counted apart at the same rate; a socket with
+	// 256 + MessageBytes more of them is closed with 1008. Defaults to 50.
 	FramesPerSecond int
 	// MaxIdle is how many sockets may be open that have not subscribed yet.
 	// When there are more, one of the subject that has most of them is closed
@@ -176,18 +178,14 @@ type PollConfig struct {
 // Two settings of fiber.Config together let files pass through without being
 // held in memory: StreamRequestBody and DisablePreParseMultipartForm. Without
 // the first, BodyLimit (4 MiB unless the host says otherwise) bounds the whole
-// form before anything here does, and each form is in memory at once. With the
-// first alone, Fiber parses forms by itself before any handler sees them:
-// neither these limits nor BodyLimit keep it from filling the disk, the order
-// between fields is lost, and so are parts whose head it cannot parse. Mount
-// tells what of this is so.
+// form before anything here does, and each form is in memory at once. Without
+// the second, Fiber parses forms by itself before any handler sees them:
+// neither these limits nor BodyLimit (with StreamRequestBody) keep it from
+// filling the disk, and the order between files under "attachment" and those
+// under "attachments" is lost. Mount tells what of this is so.
 type UploadConfig struct {
 	// Disable refuses every request with files.
 	Disable bool
-	// IgnoreFields lists names of form fields whose files are left alone without
-	// a word, for forms that carry more than a task's. A file under any other
-	// name than attachment and attachments is refused. Defaults to none.
-	IgnoreFields []string
 	// MaxFiles per request. Defaults to 10.
 	MaxFiles int
 	// MaxFileBytes for one file. Defaults to 10 MiB.
@@ -200,6 +198,17 @@ type UploadConfig struct {
 	// what is declared as application/octet-stream or not at all is whatever
 	// its content looks like. Defaults to all types.
 	ContentTypes []string
+	// MaxPerSubject is how many bodies of one subject may be streamed at once,
+	// MaxBytesPerSubject how much they may have together, by their declared
+	// lengths or else as they come, and MaxBytes those of all subjects. It holds
+	// for forms and JSON, with StreamRequestBody; bodies of up to 16 KiB do not
+	// count. Beyond that RATE_LIMITED is answered before the body is read.
+	// Default to 16, 128 MiB and 1 GiB, or more if one form may have more.
+	MaxPerSubject                int
+	MaxBytesPerSubject, MaxBytes int64
+	// MinRate is how many bytes per second a streamed body must bring, in each
+	// 10s. Defaults to 1024.
+	MinRate int
 	// ReadTimeout bounds how long a streamed form may take to arrive, and 15s how
 	// long nothing of it may. With fiber.Config.ReadTimeout that one counts
 	// instead; a ReadTimeout of app.Server() bounds all other requests and leaves

@@ -34,21 +34,25 @@ func (b *Bridge) create(ctx context.Context, c *fiber.Ctx, auth engine.AuthConte
 	if err != nil {
 		return err
 	}
-	var req engine.CreateRequest
 	form := media == fiber.MIMEMultipartForm
-	switch {
-	case form:
+	if !form && !isJSON(media, params) {
+		return engine.NewError(engine.CodeInvalidRequest, "the Content-Type is neither application/json nor multipart/form-data")
+	}
+	creation, err := b.eng.AdmitCreate(ctx, auth, engine.CreateHead{Form: form, Length: int64(c.Request().Header.ContentLength())})
+	if err != nil {
+		return err
+	}
+	var req engine.CreateRequest
+	if form {
 		var done func()
-		req, done, err = b.createForm(c, params["boundary"])
+		req, done, err = b.createForm(c, &auth, params["boundary"])
 		defer done()
 		// What a streamed form took to arrive was its client's time.
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(c.UserContext(), requestLimit)
 		defer cancel()
-	case isJSON(media, params):
-		req, err = b.createJSON(c)
-	default:
-		err = engine.NewError(engine.CodeInvalidRequest, "the Content-Type is neither application/json nor multipart/form-data")
+	} else {
+		req, err = b.createJSON(c, &auth)
 	}
 	if err != nil {
 		return err
@@ -60,7 +64,7 @@ func (b *Bridge) create(ctx context.Context, c *fiber.Ctx, auth engine.AuthConte
 		}
 		return brought
 	})
-	res, err := b.eng.Create(ctx, auth, req)
+	res, err := creation.Create(ctx, req)
 	if err != nil {
 		if form {
 			err = asFormError(err)
@@ -77,8 +81,8 @@ func (b *Bridge) create(ctx context.Context, c *fiber.Ctx, auth engine.AuthConte
 }
 
 // createJSON reads a create request's JSON body.
-func (b *Bridge) createJSON(c *fiber.Ctx) (engine.CreateRequest, error) {
-	body, err := b.readBody(c)
+func (b *Bridge) createJSON(c *fiber.Ctx, auth *engine.AuthContext) (engine.CreateRequest, error) {
+	body, err := b.readBody(c, auth)
 	if err != nil {
 		return engine.CreateRequest{}, err
 	}

@@ -51,8 +51,11 @@ func (c Config) withDefaults() Config {
 	orValue(&c.Uploads.MaxFiles, 10)
 	orValue(&c.Uploads.MaxFileBytes, 10<<20)
 	orValue(&c.Uploads.MaxTotalBytes, max(32<<20, c.Uploads.MaxFileBytes))
+	orValue(&c.Uploads.MaxPerSubject, 16)
+	orValue(&c.Uploads.MaxBytesPerSubject, max(128<<20, 2*c.Uploads.MaxTotalBytes))
+	orValue(&c.Uploads.MaxBytes, max(1<<30, 4*c.Uploads.MaxBytesPerSubject))
+	orValue(&c.Uploads.MinRate, 1<<10)
 	orValue(&c.Uploads.ReadTimeout, 10*time.Minute)
-	c.Uploads.IgnoreFields = slices.Clone(c.Uploads.IgnoreFields)
 	c.Uploads.ContentTypes = slices.Clone(c.Uploads.ContentTypes)
 
 	orValue(&c.Drain.Timeout, 9*time.Second)
@@ -140,14 +143,13 @@ func (c *Config) validate() error {
 		{"Uploads.MaxFiles", int64(c.Uploads.MaxFiles)},
 		{"Uploads.MaxFileBytes", c.Uploads.MaxFileBytes},
 		{"Uploads.MaxTotalBytes", c.Uploads.MaxTotalBytes},
+		{"Uploads.MaxPerSubject", int64(c.Uploads.MaxPerSubject)},
+		{"Uploads.MaxBytesPerSubject", c.Uploads.MaxBytesPerSubject},
+		{"Uploads.MaxBytes", c.Uploads.MaxBytes},
+		{"Uploads.MinRate", int64(c.Uploads.MinRate)},
 	} {
 		if n.value < 0 {
 			return fmt.Errorf("fiberbridge: Config.%s is negative", n.field)
-		}
-	}
-	for i, field := range c.Uploads.IgnoreFields {
-		if field == "" || isFileField(field) || isTextField(field) {
-			return fmt.Errorf("fiberbridge: Config.Uploads.IgnoreFields[%d]: %q is not a name that can be ignored", i, field)
 		}
 	}
 	for i, entry := range c.Uploads.ContentTypes {

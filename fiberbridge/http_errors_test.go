@@ -35,7 +35,10 @@ func bareBridge(t *testing.T, change func(*Config)) *Bridge {
 	if err := cfg.validate(); err != nil {
 		t.Fatal(err)
 	}
-	return &Bridge{cfg: cfg, eng: cfg.Engine, textBytes: 3 << 20, streams: &streams{deadlines: &deadlines{}}}
+	return &Bridge{cfg: cfg, eng: cfg.Engine, textBytes: 3 << 20, streams: &streams{
+		cfg: cfg, deadlines: &deadlines{}, subjects: map[string]*subject{},
+		arriving: quota{most: cfg.Uploads.MaxBytes, mostEach: cfg.Uploads.MaxBytesPerSubject},
+	}}
 }
 
 // Every code of the engine's has a line in the table.

@@ -242,10 +242,7 @@ func TestUploadNone(t *testing.T) {
 		"no store": func(o *hostOptions) { o.engine.Store = struct{ engine.Store }{newStore(t)} },
 	} {
 		t.Run(name, func(t *testing.T) {
-			h := newHTTPHost(t, func(o *hostOptions) {
-				o.fiber, o.bridge.Uploads.IgnoreFields = streaming, []string{"other"}
-				change(o)
-			})
+			h := newHTTPHost(t, func(o *hostOptions) { o.fiber = streaming; change(o) })
 			base, client := h.listen(t)
 			body, contentType := form(t, "clientRequestId", "r", "taskType", "words", "@attachment", "a|text/plain|a")
 			if r := upload(t, client, base, body, contentType); r.status != 400 || r.code() != engine.CodeUploadValidation {
@@ -423,8 +420,9 @@ func TestMountTellsUploadLimits(t *testing.T) {
 		{"small enough, held", func(o *hostOptions) { o.bridge.Uploads.MaxTotalBytes = 1 << 20 }, "held in memory"},
 		{"streamed, parsed before", func(o *hostOptions) { o.fiber.StreamRequestBody = true }, "DisablePreParseMultipartForm"},
 		{"streamed", func(o *hostOptions) { o.fiber = streaming }, ""},
-		{"no uploads", func(o *hostOptions) { o.bridge.Uploads.Disable = true }, ""},
-		{"nowhere to keep them", func(o *hostOptions) { o.engine.Store = struct{ engine.Store }{newStore(t)} }, ""},
+		{"no uploads", func(o *hostOptions) { o.bridge.Uploads.Disable = true }, "held in memory"},
+		{"no uploads, streamed", func(o *hostOptions) { o.fiber.StreamRequestBody, o.bridge.Uploads.Disable = true, true }, ""},
+		{"nowhere to keep them", func(o *hostOptions) { o.engine.Store = struct{ engine.Store }{newStore(t)} }, "held in memory"},
 		{"no create", func(o *hostOptions) { o.bridge.Routes.Create = "-" }, ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"mime/multipart"
 	"net/textproto"
 	"os"
@@ -19,7 +18,7 @@ import (
 	"github.com/taskbridge/taskbridge-fiber/engine"
 )
 
-// fileFields are the names under which files are taken; see isFileField.
+// fileFields are the names under which files are taken.
 var fileFields = []string{"attachment", "attachments"}
 
 const (
@@ -39,8 +38,9 @@ const (
 
 // createForm reads a create request's multipart form. done gives back what the
 // form holds; it is never nil, and the request's files are gone after it.
-func (b *Bridge) createForm(c *fiber.Ctx, boundary string) (req engine.CreateRequest, done func(), err error) {
+func (b *Bridge) createForm(c *fiber.Ctx, auth *engine.AuthContext, boundary string) (req engine.CreateRequest, done func(), err error) {
 	f := &createParts{limits: b.cfg.Uploads, noFiles: b.noFiles, textBytes: b.textBytes, values: map[string][]string{}, count: map[string]int{}}
+	f.receive = func(length int64) (*incoming, error) { return b.streams.receive(c, auth, length) }
 	done = func() {
 		if err := f.spool.close(); err != nil {
 			b.cfg.Logger.WarnContext(c.UserContext(), "the temporary file of an upload was left behind", "error", err)
@@ -49,10 +49,7 @@ func (b *Bridge) createForm(c *fiber.Ctx, boundary string) (req engine.CreateReq
 	if err := f.read(c, boundary); err != nil {
 		return req, done, err
 	}
-	if err := f.damaged.err(engine.CodeInvalidRequest); err != nil {
-		return req, done, err
-	}
-	if req, err = parseForm(f.values, f.count); err != nil {
+	if req, err = parseForm(f.values); err != nil {
 		return req, done, err
 	}
 	req.Files, err = f.files, f.wrong.err(engine.CodeUploadValidation)
@@ -63,6 +60,8 @@ func (b *Bridge) createForm(c *fiber.Ctx, boundary string) (req engine.CreateReq
 type createParts struct {
 	limits  UploadConfig
 	noFiles bool // are taken at all
+	// receive takes a place for a streamed form.
+	receive func(length int64) (*incoming, error)
 	// textBytes bounds our fields together, and in a streamed form everything
 	// beside its files.
 	textBytes int64
@@ -74,8 +73,6 @@ type createParts struct {
 	files  []engine.File
 	total  int64 // bytes of files
 	wrong  fieldErrors
-	// damaged are parts that are no files and cannot be told what they are.
-	damaged fieldErrors
 }
 
 // read finds the form, wherever Fiber has put it: parsed already, in memory,
@@ -86,20 +83,7 @@ func (f *createParts) read(c *fiber.Ctx, boundary string) error {
 	case boundary == "":
 		return malformedForm(nil)
 	case request.IsBodyStream():
-		if int64(request.Header.ContentLength()) > f.limits.MaxTotalBytes+f.textBytes {
-			return errUploadTotal(f.limits)
-		}
-		body := newBodyReader(c, f.limits.ReadTimeout)
-		limited := &io.LimitedReader{R: body, N: f.limits.MaxTotalBytes + f.textBytes}
-		f.spool.memory = formMemory
-		err := f.parse(limited, boundary)
-		body.finish()
-		if err != nil {
-			if limited.N <= 0 {
-				err = errUploadTotal(f.limits)
-			}
-		}
-		return err
+		return f.stream(c, boundary)
 	case request.Header.ContentLength() > 0 && !c.App().Server().DisablePreParseMultipartForm:
 		form, err := request.MultipartForm()
 		if err != nil {
@@ -112,17 +96,37 @@ func (f *createParts) read(c *fiber.Ctx, boundary string) error {
 	return f.parse(bytes.NewReader(body), boundary)
 }
 
+// stream reads a form that is still to come.
+func (f *createParts) stream(c *fiber.Ctx, boundary string) error {
+	most, length := f.limits.MaxTotalBytes+f.textBytes, int64(c.Request().Header.ContentLength())
+	if length > most {
+		return errUploadTotal(f.limits)
+	}
+	in, err := f.receive(length)
+	if err != nil {
+		return err
+	}
+	body := newBodyReader(c, f.limits.ReadTimeout, f.limits.MinRate)
+	from := &counted{r: body, in: in}
+	limited := &io.LimitedReader{R: from, N: most}
+	f.spool.memory = formMemory
+	err = f.parse(limited, boundary)
+	body.finish()
+	switch {
+	case from.err != nil:
+		return from.err
+	case err != nil && limited.N <= 0:
+		return errUploadTotal(f.limits)
+	}
+	return err
+}
+
 // parsed takes what fasthttp has parsed, and will give back. The order between
-// fields is lost: files under the first name come first. So are parts whose head
-// could not be parsed; see leaveFormsToHandlers.
+// fields is lost: files under the first name come first.
 func (f *createParts) parsed(form *multipart.Form) error {
 	f.values = form.Value
-	for _, field := range slices.Sorted(maps.Keys(form.File)) {
-		for i, h := range form.File[field] {
-			head, damage := readPartHead(h.Header)
-			if f.refuses(head, damage, i+1) {
-				continue
-			}
+	for _, field := range fileFields {
+		for _, h := range form.File[field] {
 			open := func() (io.ReadCloser, error) { return h.Open() }
 			if err := f.file(field, h.Filename, h.Header, h.Size, open); err != nil {
 				return err
@@ -134,13 +138,9 @@ func (f *createParts) parsed(form *multipart.Form) error {
 
 // parse reads a form part by part, in the client's order.
 func (f *createParts) parse(body io.Reader, boundary string) error {
-	body, err := beginForm(body, boundary)
-	if err != nil {
-		return err
-	}
 	head := &headReader{r: body}
 	form := multipart.NewReader(head, boundary)
-	for n := range formParts {
+	for range formParts {
 		head.begin(formHeadBytes)
 		p, err := form.NextPart()
 		head.end()
@@ -150,12 +150,10 @@ func (f *createParts) parse(body io.Reader, boundary string) error {
 		if err != nil {
 			return malformedForm(err)
 		}
-		said, damage := readPartHead(p.Header)
-		switch {
-		case f.refuses(said, damage, n+1):
-		case said.name == "":
-			err = f.value(said, p)
-		default:
+		field, name := p.FormName(), p.FileName()
+		if name == "" {
+			err = f.value(field, p)
+		} else if slices.Contains(fileFields, field) {
 			var size int64
 			var open func() (io.ReadCloser, error)
 			// One byte more tells that there is too much.
@@ -164,7 +162,7 @@ func (f *createParts) parse(body io.Reader, boundary string) error {
 				most = 0 // refused anyway
 			}
 			if size, open, err = f.spool.add(io.LimitReader(p, most)); err == nil {
-				err = f.file(said.field, said.name, p.Header, size, open)
+				err = f.file(field, name, p.Header, size, open)
 			}
 		}
 		if err != nil {
@@ -176,36 +174,6 @@ func (f *createParts) parse(body io.Reader, boundary string) error {
 		}
 	}
 	return engine.Errorf(engine.CodeInvalidRequest, "the form has %d parts or more", formParts)
-}
-
-// refuses reports whether a part is not to be read on, and tells the client why
-// unless the host wants it ignored. number counts the form's parts from 1.
-func (f *createParts) refuses(head partHead, damage string, number int) bool {
-	if head.file && f.limits.ignoresField(head.field) {
-		return true
-	}
-	if damage != "" {
-		at := head.field
-		if at == "" {
-			at = fmt.Sprintf("part %d", number)
-		}
-		if head.file {
-			f.wrong.add(at, "%s", damage)
-		} else {
-			f.damaged.add(at, "%s", damage)
-		}
-		return true
-	}
-	if head.name == "" || isFileField(head.field) {
-		return false
-	}
-	if isTextField(head.field) {
-		f.wrong.add(head.field, "is a file; it must be a text field")
-		f.count[head.field]++
-	} else {
-		f.wrong.add(head.field, "is a file; files are taken under attachment and attachments only")
-	}
-	return true
 }
 
 // headReader bounds what is read between two parts.
@@ -230,18 +198,11 @@ func (h *headReader) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// value takes a field that is ours. A browser sends a file input that was left
-// empty as a file without a name and without content.
-func (f *createParts) value(head partHead, r io.Reader) error {
-	field := head.field
-	if !isTextField(field) && !isFileField(field) {
-		if head.file {
-			if n, err := io.CopyN(io.Discard, r, 1); n > 0 {
-				f.wrong.add(field, "is a file without a name")
-			} else if !errors.Is(err, io.EOF) {
-				return malformedForm(err)
-			}
-		}
+// value takes a field that is ours.
+func (f *createParts) value(field string, r io.Reader) error {
+	switch field {
+	case fieldClientRequestID, fieldTaskType, fieldInput, fieldMetadata, fileFields[0], fileFields[1]:
+	default:
 		return nil
 	}
 	var text strings.Builder
@@ -258,10 +219,7 @@ func (f *createParts) value(head partHead, r io.Reader) error {
 
 // file takes a file and holds it to the limits.
 func (f *createParts) file(field, name string, header textproto.MIMEHeader, size int64, open func() (io.ReadCloser, error)) error {
-	at := field
-	if base, open := strings.CutSuffix(field, "[]"); open || !strings.HasSuffix(field, "]") {
-		at = fmt.Sprintf("%s[%d]", base, f.count[field])
-	}
+	at := fmt.Sprintf("%s[%d]", field, f.count[field])
 	f.count[field]++
 	if f.noFiles {
 		f.wrong.add(at, "is a file, and no files are taken here")
@@ -332,9 +290,8 @@ func malformedForm(cause error) error {
 }
 
 // parseForm holds a form's fields to the schema. Fields of other names are not
-// ours: forms of browsers carry tokens and buttons. files counts what came as
-// files, by field.
-func parseForm(values map[string][]string, files map[string]int) (engine.CreateRequest, error) {
+// ours: forms of browsers carry tokens and buttons.
+func parseForm(values map[string][]string) (engine.CreateRequest, error) {
 	var wrong fieldErrors
 	text := func(field string) (string, bool) {
 		switch v := values[field]; {
@@ -352,9 +309,7 @@ func parseForm(values map[string][]string, files map[string]int) (engine.CreateR
 	name := func(field string) string {
 		before := len(wrong)
 		s, given := text(field)
-		if !given && files[field] > 0 {
-			wrong.add(field, "is a file; it must be a text field")
-		} else if !given {
+		if !given {
 			wrong.add(field, "is required")
 		} else if len(wrong) == before {
 			checkName(&wrong, field, s)
@@ -381,10 +336,10 @@ func parseForm(values map[string][]string, files map[string]int) (engine.CreateR
 		Input:           object(fieldInput),
 		Metadata:        object(fieldMetadata),
 	}
-	for _, field := range slices.Sorted(maps.Keys(values)) {
+	for _, field := range fileFields {
 		// A browser sends an empty field for an input without a file; anything
 		// else here is an upload that would be lost without a word.
-		if isFileField(field) && slices.ContainsFunc(values[field], func(v string) bool { return v != "" }) {
+		if slices.ContainsFunc(values[field], func(v string) bool { return v != "" }) {
 			wrong.add(field, "is not a file")
 		}
 	}

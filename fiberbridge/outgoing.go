@@ -107,23 +107,20 @@ func (s *streams) takePoll(c *fiber.Ctx, auth *engine.AuthContext, waits bool) e
 }
 
 // takeBytes counts an answer of about size bytes until it has left. Large answers
-// that wait for their readers may take so much in all, and of one subject; and
-// those of one subject at most half of what is left to all, so that a few
-// subjects do not take everything. A subject that has none is refused only when
-// there is no room at all.
+// that wait for their readers may take so much in all, and of one subject.
 func (s *streams) takeBytes(c *fiber.Ctx, auth *engine.AuthContext, size int) error {
 	if size <= smallAnswer {
 		return nil
 	}
-	n, limits := int64(size), &s.cfg.Answers
+	n := int64(size)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	left := limits.MaxBytes - s.unread
-	if n > left && s.unread > 0 {
-		return errUnreadAll
-	}
 	who := s.subject(auth)
-	if who.unread > 0 && who.unread+n > min(limits.MaxBytesPerSubject, left/2) {
+	switch all, own := s.unread.fits(who.unread, n); {
+	case !all:
+		s.forget(who)
+		return errUnreadAll
+	case !own:
 		return errUnread
 	}
 	o := outgoingOf(c)
@@ -132,7 +129,7 @@ func (s *streams) takeBytes(c *fiber.Ctx, auth *engine.AuthContext, size int) er
 	}
 	o.held.bytes += n
 	who.unread += n
-	s.unread += n
+	s.unread.held += n
 	return nil
 }
 
@@ -149,7 +146,7 @@ func (a *allowance) giveBack() {
 		a.poll = false
 	}
 	a.who.unread -= a.bytes
-	a.s.unread -= a.bytes
+	a.s.unread.held -= a.bytes
 	a.bytes = 0
 	a.s.forget(a.who)
 }

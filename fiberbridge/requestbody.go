@@ -45,7 +45,7 @@ func textBytes(l engine.Limits) int64 { return max(3*int64(l.InputBytes), 1<<20)
 // BodyLimit allow. Fiber holds bodies to the latter by itself, except with
 // StreamRequestBody, where it hands over whatever comes. What is returned may be
 // fasthttp's and is valid until the handler ends.
-func (b *Bridge) readBody(c *fiber.Ctx) ([]byte, error) {
+func (b *Bridge) readBody(c *fiber.Ctx, auth *engine.AuthContext) ([]byte, error) {
 	limit := min(bodyLimit(c), b.textBytes)
 	if !c.Request().IsBodyStream() {
 		if body := c.Request().Body(); int64(len(body)) <= limit {
@@ -56,11 +56,18 @@ func (b *Bridge) readBody(c *fiber.Ctx) ([]byte, error) {
 	if int64(c.Request().Header.ContentLength()) > limit {
 		return nil, errTooLarge
 	}
+	in, err := b.streams.receive(c, auth, int64(c.Request().Header.ContentLength()))
+	if err != nil {
+		return nil, err
+	}
 	var body bytes.Buffer
-	reader := newBodyReader(c, requestLimit)
-	n, err := body.ReadFrom(io.LimitReader(reader, limit+1))
+	reader := newBodyReader(c, requestLimit, b.cfg.Uploads.MinRate)
+	from := &counted{r: io.LimitReader(reader, limit+1), in: in}
+	n, err := body.ReadFrom(from)
 	reader.finish()
 	switch {
+	case from.err != nil:
+		return nil, from.err
 	case err != nil:
 		return nil, errBrokenOff(err)
 	case n > limit:

@@ -14,6 +14,9 @@ type subject struct {
 	name           string
 	streams, polls int
 	unread         int64 // bytes of large answers that have not left yet
+	// bodies counts those that are streamed, arriving their bytes.
+	bodies   int
+	arriving int64
 	// auth is the credential that came last. Streams of the same one share it.
 	auth *engine.AuthContext
 	// idle are its sockets that have not subscribed, in the order of their
@@ -33,7 +36,7 @@ func (s *streams) subject(auth *engine.AuthContext) *subject {
 
 // forget drops a subject that has nothing left. s.mu is held.
 func (s *streams) forget(who *subject) {
-	if who.streams == 0 && who.polls == 0 && who.unread == 0 {
+	if who.streams == 0 && who.polls == 0 && who.unread == 0 && who.bodies == 0 {
 		delete(s.subjects, who.name)
 	}
 }

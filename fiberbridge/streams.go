@@ -59,9 +59,10 @@ type streams struct {
 	// used counts tickets and subscribers, waiting the tickets alone.
 	used, waiting int
 	// polls counts polls, and unread the bytes of large answers, until they have
-	// left.
+	// left; arriving the bytes of bodies that are streamed.
 	polls       int
-	unread      int64
+	unread      quota
+	arriving    quota
 	subscribers []*stream
 	subjects    map[string]*subject
 	perTask     map[string]int // of tasks with subscribers, if that is bounded
@@ -110,6 +111,8 @@ func newStreams(b *Bridge) (*streams, error) {
 		limit:    b.cfg.Streams.Max,
 		ceiling:  max(b.cfg.Streams.Max, defaultStreamLimit()),
 		subjects: map[string]*subject{},
+		unread:   quota{most: b.cfg.Answers.MaxBytes, mostEach: b.cfg.Answers.MaxBytesPerSubject},
+		arriving: quota{most: b.cfg.Uploads.MaxBytes, mostEach: b.cfg.Uploads.MaxBytesPerSubject},
 
 		idleSubjects: map[*subject]struct{}{},
 		partTime:     instant(50 * time.Millisecond),

@@ -41,24 +41,23 @@ func validateTypePattern(entry string) error {
 }
 
 // tellUploadLimits says what of the app's settings stands in the way of the
-// bridge's own limits for uploads, with the figures.
+// bridge's own limits for bodies and uploads, with the figures.
 func (b *Bridge) tellUploadLimits(router fiber.Router) {
 	app, ok := configOf(router)
-	if !ok || b.noFiles {
+	if !ok {
 		return
 	}
 	u := b.cfg.Uploads
 	streamed, parsed, limit := app.boolean("StreamRequestBody"), !app.boolean("DisablePreParseMultipartForm"), app.integer("BodyLimit")
 	log := b.cfg.Logger.With(slog.Int64("bodyLimit", limit), slog.Int64("maxFileBytes", u.MaxFileBytes), slog.Int64("maxTotalBytes", u.MaxTotalBytes),
 		slog.Bool("streamRequestBody", streamed), slog.Bool("disablePreParseMultipartForm", !parsed))
+	const stream = "; set StreamRequestBody and DisablePreParseMultipartForm in fiber.Config to stream it"
 	switch {
-	case streamed && parsed:
+	case !streamed && !b.noFiles && limit < u.MaxTotalBytes:
+		log.Warn("each body is held in memory before authentication and before any limit of the bridge's, and uploads over Fiber's BodyLimit are refused" + stream)
+	case !streamed:
+		log.Warn("each body, up to Fiber's BodyLimit, is held in memory before authentication and before any limit of the bridge's" + stream)
+	case parsed && !b.noFiles:
 		log.Warn("Fiber parses uploads before any limit applies, into temporary files of any size; set fiber.Config.DisablePreParseMultipartForm")
-	case streamed:
-	case limit < u.MaxTotalBytes:
-		log.Warn("uploads are refused by Fiber's BodyLimit before they reach the bridge's limits; raise it, lower fiberbridge.Config.Uploads, " +
-			"or set StreamRequestBody and DisablePreParseMultipartForm in fiber.Config")
-	default:
-		log.Warn("every upload is held in memory while it arrives; set StreamRequestBody and DisablePreParseMultipartForm in fiber.Config to stream it")
 	}
 }

@@ -63,7 +63,10 @@ func newApp(secret []byte) (*fiber.App, *fiberbridge.Bridge, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	app := fiber.New(fiber.Config{ErrorHandler: bridge.ErrorHandler(nil), ReadTimeout: 10 * time.Second})
+	app := fiber.New(fiber.Config{
+		ErrorHandler: bridge.ErrorHandler(nil), ReadTimeout: 10 * time.Second,
+		StreamRequestBody: true, DisablePreParseMultipartForm: true, // bodies are read behind authentication
+	})
 	api := app.Group("/api/v1")
 	api.Get("/me", signedIn(auth), me)
 	return app, bridge, bridge.Mount(api)

@@ -61,7 +61,10 @@ func newApp(known services) (*fiber.App, *fiberbridge.Bridge, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	app := fiber.New(fiber.Config{ErrorHandler: bridge.ErrorHandler(nil), ReadTimeout: 10 * time.Second})
+	app := fiber.New(fiber.Config{
+		ErrorHandler: bridge.ErrorHandler(nil), ReadTimeout: 10 * time.Second,
+		StreamRequestBody: true, DisablePreParseMultipartForm: true, // bodies are read behind authentication
+	})
 	return app, bridge, bridge.Mount(app.Group("/api/v1"))
 }
 

@@ -68,7 +68,10 @@ func newApp(users map[string]string) (*fiber.App, *fiberbridge.Bridge, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	app := fiber.New(fiber.Config{ErrorHandler: bridge.ErrorHandler(nil), ReadTimeout: 10 * time.Second})
+	app := fiber.New(fiber.Config{
+		ErrorHandler: bridge.ErrorHandler(nil), ReadTimeout: 10 * time.Second,
+		StreamRequestBody: true, DisablePreParseMultipartForm: true, // bodies are read behind authentication
+	})
 	app.Post("/login", s.login)
 	app.Post("/logout", s.logout)
 	return app, bridge, bridge.Mount(app.Group("/api/v1"))

@@ -1,0 +1,90 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"time"
+)
+
+// CreateHead is what a transport knows of a create request before it has read
+// the body.
+type CreateHead struct {
+	// Form says that the request may bring files.
+	Form bool
+	// Length is how long the body is said to be, in bytes; negative if nothing
+	// is said.
+	Length int64
+}
+
+// FormPolicy is what an [UploadPolicy] may be besides: one that is also asked
+// before a form has arrived.
+type FormPolicy interface {
+	// AllowForm is asked about each form, repeats included, before its body is
+	// read: length is what the header says, negative if it does not. A nil error
+	// lets it come, and AllowUpload is asked when it has. An *Error refuses and
+	// is the answer; any other error is an INTERNAL_ERROR. It may be called
+	// concurrently, and reserves nothing.
+	AllowForm(ctx context.Context, auth AuthContext, length int64) error
+}
+
+// Creation is a create request that was let in. It is good for one Create.
+type Creation struct {
+	e    *Engine
+	auth AuthContext
+}
+
+// AdmitCreate is the first half of Create, for transports that ask before they
+// read a body: what can be decided without one. It counts for Config.Creates,
+// whatever becomes of the request.
+//
+// Errors: AUTHENTICATION_ERROR; RATE_LIMITED beyond Config.Creates; what the
+// UploadPolicy says if it is a FormPolicy; STORE_UNAVAILABLE.
+func (e *Engine) AdmitCreate(ctx context.Context, auth AuthContext, head CreateHead) (*Creation, error) {
+	if err := e.admitCaller(ctx, &auth); err != nil {
+		return nil, e.orDraining(err)
+	}
+	if err := e.rate.take(auth.Subject, time.Now()); err != nil {
+		return nil, err
+	}
+	if e.forms != nil && head.Form {
+		if err := e.forms.AllowForm(ctx, auth, head.Length); err != nil {
+			var known *Error
+			if errors.As(err, &known) {
+				return nil, known
+			}
+			return nil, NewError(CodeInternal, "the form could not be decided on").WithCause(err)
+		}
+	}
+	return &Creation{e: e, auth: auth}, nil
+}
+
+// Create starts a task, or finds the one that an equal request of the same
+// subject started.
+//
+// Errors: REQUEST_VALIDATION_ERROR with fields; INVALID_REQUEST from the
+// executor; TASK_OWNERSHIP_ERROR; IDEMPOTENCY_CONFLICT if the same
+// ClientRequestID came with another request; UPLOAD_VALIDATION_ERROR for files
+// that cannot be kept; what the UploadPolicy says; RATE_LIMITED beyond
+// Config.Creates, which counts every request; TASK_SUBMISSION_ERROR,
+// SERVER_DRAINING, STORE_UNAVAILABLE. Only a hand-over that fails after the task
+// was stored leaves a task behind: it is FAILED and its log says so.
+//
+// Once it begins to store the task, Create goes on even if ctx ends. After
+// STORE_UNAVAILABLE the task may have been stored: repeating the request is safe
+// and finds it, and the engine hands it over as soon as it knows.
+func (e *Engine) Create(ctx context.Context, auth AuthContext, req CreateRequest) (CreateResult, error) {
+	head := CreateHead{Form: len(req.Files) > 0}
+	for i := range req.Files {
+		head.Length += req.Files[i].Size
+	}
+	c, err := e.AdmitCreate(ctx, auth, head)
+	if err != nil {
+		return CreateResult{}, err
+	}
+	return c.Create(ctx, req)
+}
+
+// Create is the second half of Engine.Create.
+func (c *Creation) Create(ctx context.Context, req CreateRequest) (CreateResult, error) {
+	return c.e.create(ctx, c.auth, req)
+}
