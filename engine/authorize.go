@@ -14,10 +14,15 @@ var errTaskNotFound = NewError(CodeTaskNotFound, "no such task")
 var errNobody = NewError(CodeAuthentication, "the caller is not authenticated")
 
 // refusalGrid is what the time that a refusal takes is rounded up to. A foreign
-// task costs some microseconds more than a missing one, for its record has to be
-// decoded and the policy asked; whoever measures often enough could tell. What
-// differs by less than the grid leaves at the same moment.
-const refusalGrid = 4 * time.Millisecond
+// task costs more than a missing one, for its record has to be read and the
+// policy asked; whoever measures often enough could tell. What differs by less
+// than the grid leaves at the same moment. Two readings of the largest record,
+// input and metadata of a mebibyte each, took about 4 ms, so the grid grows
+// with what the limits let a record have: 4 ms, and 8 for each mebibyte.
+func refusalGrid(l Limits) time.Duration {
+	const small, each = 4 * time.Millisecond, 8 * time.Millisecond
+	return small + each*time.Duration(l.InputBytes)>>20
+}
 
 // authorize returns the task if auth may have access to it.
 //
@@ -57,7 +62,7 @@ func (e *Engine) authorize(ctx context.Context, auth AuthContext, access Access,
 	e.Audit(ctx, AuditEvent{
 		Action: AuditAccessDenied, Subject: auth.Subject, Access: access, TaskID: taskID, Reason: reason.Error(),
 	})
-	onGrid(ctx, began, refusalGrid)
+	onGrid(ctx, began, refusalGrid(e.cfg.Limits))
 	return Task{}, errTaskNotFound
 }
 

@@ -33,7 +33,7 @@ func TestForeignTakesAsLongAsUnknown(t *testing.T) {
 		var foreign []string
 		for i := range 8 {
 			// Some with a large record, which takes longest to look at.
-			foreign = append(foreign, n.here.largeTask(t, i%2*(256<<10)))
+			foreign = append(foreign, n.here.largeTask(t, []int{0, 256 << 10, 1<<20 - 16}[i%3]))
 		}
 		unknown := func(like string) string {
 			id := []byte(like)
@@ -80,12 +80,14 @@ func TestForeignTakesAsLongAsUnknown(t *testing.T) {
 	})
 }
 
-// largeTask creates a task of alice's with an input of about so many bytes.
+// largeTask creates a task of alice's with input and metadata of about so many
+// bytes each.
 func (h *streamHost) largeTask(t *testing.T, size int) string {
 	t.Helper()
 	res, err := h.eng.Create(t.Context(), engine.AuthContext{Subject: "alice"}, engine.CreateRequest{
 		ClientRequestID: fmt.Sprintf("r-%d", h.tasks.Add(1)), TaskType: "test",
-		Input: []byte(`{"x":"` + strings.Repeat("x", size) + `"}`),
+		Input:    []byte(`{"x":"` + strings.Repeat("x", size) + `"}`),
+		Metadata: []byte(`{"x":"` + strings.Repeat("x", size) + `"}`),
 	})
 	if err != nil {
 		t.Fatal(err)
