@@ -41,6 +41,9 @@ type wsStream struct {
 	// the end of one is told by a frame.
 	several bool
 	closing wsClosing
+	// parting says that the only subscription is over, and that the socket stays
+	// open until idleBy for a further one.
+	parting bool
 
 	queue *wsQueue // nil when there is nothing to remember
 	first string   // the task that was followed first
@@ -49,10 +52,7 @@ type wsStream struct {
 
 	// idleBy is until when something has to be followed; zero while something is.
 	idleBy instant
-	// parting says that the only subscription is over, and that the socket stays
-	// open until idleBy for a further one.
-	parting bool
-	pingAt  instant // when a ping was sent that nothing answered; or zero
+	pingAt instant // when a ping was sent that nothing answered; or zero
 
 	idle *list.Element // streams.mu guards it; nil once the client has spoken
 }
