@@ -97,8 +97,9 @@ type EmitConfig struct {
 // Metric names what a MetricsSink counts.
 type Metric string
 
-// The metrics. MetricStreams is a gauge: it goes up and down. The others are
-// counters: they only go up. docs/deploying.md says what each counts.
+// The metrics. MetricStreams and MetricConnections are gauges: they go up and
+// down. The others are counters: they only go up. docs/deploying.md says what
+// each counts.
 const (
 	MetricTaskStarts   Metric = "task_starts_total"
 	MetricDuplicates   Metric = "duplicates_total"
@@ -107,6 +108,13 @@ const (
 	MetricReplays      Metric = "replays_total"
 	MetricGaps         Metric = "gaps_total"
 	MetricStreams      Metric = "streams_active"
+
+	// MetricConnections are those of fiberbridge's listeners, without streams
+	// that were taken over. MetricConnectionsClosed counts idle ones that were
+	// closed for new ones, MetricAcceptWaits how often none could be accepted.
+	MetricConnections       Metric = "connections_active"
+	MetricConnectionsClosed Metric = "connections_closed_total"
+	MetricAcceptWaits       Metric = "accept_waits_total"
 )
 
 // MetricsSink receives counts. Add is called from hot paths, concurrently, and

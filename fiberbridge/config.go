@@ -28,8 +28,10 @@ type Config struct {
 	Streams   StreamsConfig
 	Poll      PollConfig
 	Answers   AnswersConfig
-	Uploads   UploadConfig
-	Drain     DrainConfig
+	// Connections bounds what Listen, Serve and Listener accept.
+	Connections ConnectionsConfig
+	Uploads     UploadConfig
+	Drain       DrainConfig
 
 	// Logger receives causes of internal errors and nothing of a payload or a
 	// credential. Defaults to slog.Default().
@@ -115,8 +117,9 @@ type WebSocketConfig struct {
 // StreamsConfig bounds SSE and WebSocket streams together.
 type StreamsConfig struct {
 	// Max is how many streams this bridge serves at once. Defaults to the
-	// process's limit of descriptors less 10 %, at least 64 of them kept free.
-	// Streams and waiting polls together never take more than that.
+	// process's limit of descriptors less Connections.Reserve and less 5 % (at
+	// least 32) for all other requests. Streams and waiting polls together never
+	// take more than that.
 	Max int
 	// MaxPerSubject is how many of them one subject may have; a WebSocket counts
 	// once, whatever it follows. Defaults to 10,000.

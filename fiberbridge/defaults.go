@@ -36,7 +36,7 @@ func (c Config) withDefaults() Config {
 	orValue(&c.WebSocket.FramesPerSecond, 50)
 	c.Origins = slices.Clone(c.Origins)
 
-	orValue(&c.Streams.Max, defaultStreamLimit())
+	orValue(&c.Streams.Max, c.defaultStreamLimit())
 	orValue(&c.WebSocket.MaxIdle, max(c.Streams.Max/2, 1))
 	orValue(&c.Streams.MaxPerSubject, 10_000)
 	orValue(&c.Streams.MaxPollsPerSubject, 1000)
@@ -133,6 +133,8 @@ func (c *Config) validate() error {
 		{"WebSocket.MaxSubscriptions", int64(c.WebSocket.MaxSubscriptions)},
 		{"WebSocket.FramesPerSecond", int64(c.WebSocket.FramesPerSecond)},
 		{"WebSocket.MaxIdle", int64(c.WebSocket.MaxIdle)},
+		{"Connections.Max", int64(c.Connections.Max)},
+		{"Connections.Reserve", int64(c.Connections.Reserve)},
 		{"Streams.Max", int64(c.Streams.Max)},
 		{"Streams.MaxPerSubject", int64(c.Streams.MaxPerSubject)},
 		{"Streams.MaxPerTask", int64(c.Streams.MaxPerTask)},

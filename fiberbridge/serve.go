@@ -34,6 +34,9 @@ func (b *Bridge) Listen(ctx context.Context, app *fiber.App, addr string) error 
 // the listener's error if serving ended by itself; the drain has taken place
 // then, too.
 //
+// Config.Connections bounds what is accepted (see Listener). Below TLS, that is
+// tls.NewListener(bridge.Listener(ln), cfg).
+//
 // Serve holds no secrets: a host with several bridges, or with work of its own
 // between the steps, calls app.Listener, Bridge.Shutdown and
 // app.ShutdownWithContext itself.
@@ -45,6 +48,7 @@ func (b *Bridge) Serve(ctx context.Context, app *fiber.App, ln net.Listener) err
 		_ = ln.Close() // never used
 		return errPrefork
 	}
+	ln = b.listener(ln, b.mostConnections(app))
 	served := make(chan error, 1)
 	go func() { served <- app.Listener(ln) }()
 
@@ -59,6 +63,17 @@ func (b *Bridge) Serve(ctx context.Context, app *fiber.App, ln net.Listener) err
 		failed = fmt.Errorf("fiberbridge: serving ended: %w", failed)
 	}
 	return errors.Join(failed, b.drainApp(ctx, app, ln, served))
+}
+
+// mostConnections is Config.Connections.Max, or what app's server can serve.
+func (b *Bridge) mostConnections(app *fiber.App) int {
+	most := b.cfg.Connections.Max
+	if concurrency := app.Server().Concurrency; concurrency > 0 {
+		if room := concurrencyRoom(concurrency); most == 0 || room < most {
+			most = room
+		}
+	}
+	return most
 }
 
 // drainApp drains the bridge, then app.

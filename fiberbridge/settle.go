@@ -11,6 +11,8 @@ import (
 
 	"github.com/gofiber/fiber/v2"
 	"github.com/valyala/fasthttp"
+
+	"github.com/taskbridge/taskbridge-fiber/fiberbridge/internal/socket"
 )
 
 // SettleBodies makes sure that no part of a request's body is taken for the
@@ -79,6 +81,8 @@ func (s *settler) serve(ctx *fasthttp.RequestCtx) {
 		s.next(ctx)
 		if timedOut := ctx.LastTimeoutErrorResponse(); timedOut != nil {
 			timedOut.SkipBody = timedOut.SkipBody || head
+		} else if ctx.Hijacked() {
+			keep(ctx.Conn())
 		}
 		return
 	}
@@ -119,13 +123,21 @@ func (s *settler) settle(ctx *fasthttp.RequestCtx, conn net.Conn, body settling,
 		return
 	}
 	if ctx.Hijacked() {
-		return // the connection carries no further request
+		keep(conn) // it carries no further request
+		return
 	}
 	if body.final {
 		ctx.SetConnectionClose()
 	}
 	if body.stream != nil && !s.settled(ctx, conn, body, lease) {
 		ctx.SetConnectionClose()
+	}
+}
+
+// keep tells the listener that conn waits for no request any more.
+func keep(conn net.Conn) {
+	if c := socket.Accepted(conn); c != nil {
+		c.Keep()
 	}
 }
 

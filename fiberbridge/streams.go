@@ -109,7 +109,7 @@ func newStreams(b *Bridge) (*streams, error) {
 		log:      b.cfg.Logger,
 		group:    group,
 		limit:    b.cfg.Streams.Max,
-		ceiling:  max(b.cfg.Streams.Max, defaultStreamLimit()),
+		ceiling:  max(b.cfg.Streams.Max, b.cfg.defaultStreamLimit()),
 		subjects: map[string]*subject{},
 		unread:   quota{most: b.cfg.Answers.MaxBytes, mostEach: b.cfg.Answers.MaxBytesPerSubject},
 		arriving: quota{most: b.cfg.Uploads.MaxBytes, mostEach: b.cfg.Uploads.MaxBytesPerSubject},

@@ -3,6 +3,8 @@ package socket
 import (
 	"net"
 	"reflect"
+
+	"github.com/taskbridge/taskbridge-fiber/fiberbridge/internal/accept"
 )
 
 const fasthttpPath = "github.com/valyala/fasthttp"
@@ -11,8 +13,11 @@ const fasthttpPath = "github.com/valyala/fasthttp"
 // Only what is known to add nothing to the bytes is looked through.
 func plainTCP(conn net.Conn) *net.TCPConn {
 	for range 3 { // hijacked, counted, TCP
-		if tcp, ok := conn.(*net.TCPConn); ok {
-			return tcp
+		switch c := conn.(type) {
+		case *net.TCPConn:
+			return c
+		case *accept.Conn:
+			return c.TCPConn
 		}
 		if conn = insideFasthttp(conn); conn == nil {
 			return nil
@@ -21,22 +26,43 @@ func plainTCP(conn net.Conn) *net.TCPConn {
 	return nil
 }
 
+// Accepted returns the connection of ours that conn is made of, nil if there is
+// none.
+func Accepted(conn net.Conn) *accept.Conn {
+	for range 8 {
+		if conn == nil {
+			break
+		}
+		if c, ok := conn.(*accept.Conn); ok {
+			return c
+		}
+		conn = inside(conn)
+	}
+	return nil
+}
+
 // innermost returns the connection that conn is made of, as far as it can be
 // seen: below fasthttp's wrappers, and below TLS.
 func innermost(conn net.Conn) net.Conn {
 	for range 8 {
-		var inner net.Conn
-		if over, ok := conn.(interface{ NetConn() net.Conn }); ok {
-			inner = over.NetConn()
-		} else {
-			inner = insideFasthttp(conn)
-		}
+		inner := inside(conn)
 		if inner == nil {
 			break
 		}
 		conn = inner
 	}
 	return conn
+}
+
+// inside returns what conn is around, nil if that is nothing or not to be seen.
+func inside(conn net.Conn) net.Conn {
+	if c, ok := conn.(*accept.Conn); ok {
+		return c.TCPConn
+	}
+	if over, ok := conn.(interface{ NetConn() net.Conn }); ok {
+		return over.NetConn()
+	}
+	return insideFasthttp(conn)
 }
 
 // insideFasthttp returns what one of fasthttp's two plain wrappers holds, nil

@@ -1,0 +1,114 @@
+package accept
+
+import (
+	"io"
+	"net"
+	"sync/atomic"
+	"time"
+)
+
+// Conn is a TCP connection of a Listener.
+type Conn struct {
+	*net.TCPConn
+	l     *Listener
+	place int // in l.conns, guarded by l.mu
+
+	// since is when the read began that waits, and stalled when the write did;
+	// or busy, or left.
+	since, stalled atomic.Int64
+	// kept: somebody else serves the connection now; see Keep.
+	kept   atomic.Bool
+	closed atomic.Bool
+}
+
+// What Conn.since and Conn.stalled say otherwise.
+const (
+	busy int64 = 0  // nothing waits
+	left int64 = -1 // the connection is being closed for another one
+)
+
+// Read reads from the connection. One that is closed for another one has come
+// to its end.
+func (c *Conn) Read(p []byte) (int, error) {
+	if c.kept.Load() {
+		return c.TCPConn.Read(p)
+	}
+	if !c.since.CompareAndSwap(busy, c.l.now()) {
+		if c.since.Load() == left {
+			return 0, io.EOF
+		}
+		return c.TCPConn.Read(p) // two readers
+	}
+	n, err := c.TCPConn.Read(p)
+	for {
+		since := c.since.Load()
+		if since == left {
+			if n == 0 {
+				return 0, io.EOF
+			}
+			return n, nil // it came at the last moment and is answered
+		}
+		if c.since.CompareAndSwap(since, busy) {
+			return n, err
+		}
+	}
+}
+
+// Write writes to the connection.
+func (c *Conn) Write(p []byte) (int, error) {
+	if c.kept.Load() || !c.stalled.CompareAndSwap(busy, c.l.now()) {
+		return c.TCPConn.Write(p)
+	}
+	n, err := c.TCPConn.Write(p)
+	if since := c.stalled.Load(); since != left {
+		c.stalled.CompareAndSwap(since, busy)
+	}
+	return n, err
+}
+
+// idle returns since when the connection waits for its client, if it may be
+// closed for another one: from a read that began before reads, or a write before
+// writes.
+func (c *Conn) idle(reads, writes int64) (since int64, ok bool) {
+	if c.kept.Load() {
+		return 0, false
+	}
+	if since := c.since.Load(); since > 0 && since <= reads {
+		return since, true
+	}
+	since = c.stalled.Load()
+	return since, since > 0 && since <= writes
+}
+
+// leaving reports whether the connection is being closed for another one.
+func (c *Conn) leaving() bool { return c.since.Load() == left || c.stalled.Load() == left }
+
+// leave ends a connection that has been waiting for its client since then, and
+// reports whether it still was. What waits is woken, and whoever serves the
+// connection closes it.
+func (c *Conn) leave(since int64) bool {
+	switch past := time.Unix(1, 0); {
+	case c.kept.Load():
+		return false
+	case c.since.CompareAndSwap(since, left):
+		_ = c.SetReadDeadline(past)
+	case c.stalled.CompareAndSwap(since, left):
+		_ = c.SetWriteDeadline(past)
+	default:
+		return false
+	}
+	return true
+}
+
+// Keep says that the connection carries no more requests: it waits for nobody,
+// however long its reads take, and is not closed for others.
+func (c *Conn) Keep() { c.kept.Store(true) }
+
+// Close closes the connection. It may be called again.
+func (c *Conn) Close() error {
+	err := c.TCPConn.Close()
+	if !c.closed.Swap(true) {
+		c.l.remove(c)
+	}
+	return err
+}

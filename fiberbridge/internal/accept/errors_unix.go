@@ -1,0 +1,32 @@
+//go:build unix
+
+package accept
+
+import (
+	"net"
+	"syscall"
+)
+
+// passingErrors end when others close theirs: accept(2) of Linux and the BSDs.
+var passingErrors = []error{
+	syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM, // out of something
+	syscall.ECONNABORTED, syscall.ECONNRESET, syscall.EINTR, syscall.EPROTO, // the client's fault
+}
+
+// descriptor returns the number of conn's descriptor, -1 if it has none.
+func descriptor(conn *net.TCPConn) (number int) {
+	number = -1
+	if raw, err := conn.SyscallConn(); err == nil {
+		_ = raw.Control(func(fd uintptr) { number = int(fd) })
+	}
+	return number
+}
+
+// Descriptors is how many the process may have open.
+func Descriptors() int {
+	var lim syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &lim); err != nil {
+		return 1024
+	}
+	return int(min(uint64(lim.Cur), 1<<20)) //nolint:unconvert // Cur is signed on some systems
+}
