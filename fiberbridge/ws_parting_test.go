@@ -27,7 +27,23 @@ func parted(t *testing.T, adjust func(*Config)) (h *streamHost, c *wsClient, tas
 	if m := c.next(t); m.Type != "TASK_COMPLETED" {
 		t.Fatalf("got %s", m)
 	}
+	h.awaitParting(t)
 	return h, c, task
+}
+
+// awaitParting waits for the host to know that the subscription is over: the client
+// may read the last event before.
+func (h *streamHost) awaitParting(t *testing.T) {
+	t.Helper()
+	await(t, "the socket parts", func() bool {
+		parting := false
+		h.each(func(w *wsStream) {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			parting = w.parting
+		})
+		return parting
+	})
 }
 
 func shutDown(t *testing.T, h *streamHost) {
@@ -67,6 +83,7 @@ func TestWSMoveBackBehindTheEnd(t *testing.T) {
 	if m := c.next(t); m.Type != "TASK_COMPLETED" {
 		t.Fatalf("got %s", m)
 	}
+	h.awaitParting(t)
 	shutDown(t, h)
 	if ids, others, code := c.events(t); code != 1000 || len(ids)+len(others) > 0 {
 		t.Errorf("closed with %d after %v %v", code, ids, others)
