@@ -71,6 +71,9 @@ type Config struct {
 	// CommandTimeout bounds every command, retries included. Defaults to 2s.
 	CommandTimeout time.Duration
 
+	// Subjects bounds what one subject's tasks hold. Defaults to no bound: how
+	// much there is to share, the host knows.
+	Subjects SubjectConfig
 	// Actions bounds what is kept of suspensions and the answers to them.
 	Actions ActionConfig
 	// Append tunes the pipeline that appends go through.
@@ -209,6 +212,8 @@ func (c Config) validate() error {
 		{"CacheBytes", int64(c.CacheBytes), 1},
 		{"ProbeInterval", int64(c.ProbeInterval), int64(time.Millisecond)},
 		{"CommandTimeout", int64(c.CommandTimeout), int64(time.Millisecond)},
+		{"Subjects.MaxTasks", int64(c.Subjects.MaxTasks), 0},
+		{"Subjects.MaxBytes", c.Subjects.MaxBytes, 0},
 		{"Actions.MaxOpen", int64(c.Actions.MaxOpen), 1},
 		{"Actions.MaxResolved", int64(c.Actions.MaxResolved), 1},
 		{"Actions.TTL", int64(c.Actions.TTL), int64(time.Millisecond)},

@@ -41,6 +41,12 @@ func (s *Store) Create(ctx context.Context, task engine.Task) (engine.Task, bool
 		millis(s.cfg.openTTL()), millis(s.cfg.StreamTTL), millis(s.cfg.recordTTL()), over, string(task.Status), within,
 	}, fields...)
 
+	if err := s.takeShare(ctx, &task, fields); err != nil {
+		if there, lookErr := s.Lookup(ctx, task.Owner, task.ClientRequestID); lookErr == nil {
+			return there, false, nil // an equal call at once had the last place
+		}
+		return engine.Task{}, false, err
+	}
 	ctx, done := s.bound(ctx)
 	defer done()
 	listed := make(chan error, 1)
@@ -68,6 +74,7 @@ func (s *Store) Create(ctx context.Context, task engine.Task) (engine.Task, bool
 		return task, true, nil
 	}
 	s.unlistLater(task.ID)
+	s.giveShareBack(ctx, &task)
 	there, err := s.decode(tag, answer)
 	if err != nil {
 		return engine.Task{}, false, err

@@ -44,8 +44,13 @@ func (s *Store) rehearse(ctx context.Context) error {
 	_, leaseErr := s.takeLease(ctx, dueShards, rand.Text()) // of no shard that there is
 	_, _, dueErr := s.due(ctx, shardOf(task.ID))
 	unlistErr := s.reschedule(ctx, shardOf(task.ID), []string{task.ID}, nil)
+	var heldErr error
+	if s.cfg.Subjects.bounded() {
+		heldErr = s.recount(ctx, s.held(task.Owner))
+		s.giveShareBack(ctx, &task)
+	}
 	eraseErr := s.Erase(ctx, task.ID)
-	for _, step := range []error{cancelErr, holdErr, quickErr, appendErr, actErr, saveErr, savedErr, endErr, readErr, getErr, renewErr, leaseErr, dueErr, unlistErr, eraseErr} {
+	for _, step := range []error{cancelErr, holdErr, quickErr, appendErr, actErr, saveErr, savedErr, endErr, readErr, getErr, renewErr, leaseErr, dueErr, unlistErr, heldErr, eraseErr} {
 		err = errors.Join(err, step)
 	}
 	if err != nil {

@@ -53,8 +53,10 @@ func TestLeastRights(t *testing.T) {
 	t.Parallel()
 	t.Run("one server", func(t *testing.T) {
 		t.Parallel()
-		s := redistest.Server(t, documentedRights(t))
-		useEverything(t, Config{Redis: rueidis.ClientOption{InitAddress: []string{s.Addr()}}}, s)
+		s := redistest.Server(t, documentedRights(t, "`Config.Subjects`"))
+		useEverything(t, Config{
+			Redis: rueidis.ClientOption{InitAddress: []string{s.Addr()}}, Subjects: SubjectConfig{MaxTasks: 1000, MaxBytes: 1 << 30},
+		}, s)
 	})
 	t.Run("Cluster", func(t *testing.T) {
 		t.Parallel()
@@ -143,6 +145,9 @@ func useEverything(t *testing.T, cfg Config, servers ...*redistest.Instance) {
 	for shard := range dueShards {
 		check("maintenance", s.workOff(ctx, shard, "me"))
 		check("comparison", s.auditNow(ctx, shard, "me"))
+	}
+	if cfg.Subjects.bounded() {
+		check("recount", s.recount(ctx, s.held("ann")))
 	}
 	check("Ready", s.Ready(ctx))
 	if log.count("cannot track") > 0 {

@@ -34,6 +34,7 @@ type Store struct {
 	secret    atomic.Pointer[[]byte]
 	dues      *dueQueue
 	deadlines deadlines
+	recounts  recounts
 	tail      *tail
 	// proof tells whether Redis takes writes.
 	proof *proof
