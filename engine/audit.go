@@ -48,14 +48,12 @@ type AuditSink interface {
 	Audit(ctx context.Context, event AuditEvent)
 }
 
-// noAudit is the sink of a host that chose none.
-type noAudit struct{}
-
-func (noAudit) Audit(context.Context, AuditEvent) {}
-
 // Audit gives an event to the sink of the Config. Transports use it for what
 // they deny themselves. Time is set here.
 func (e *Engine) Audit(ctx context.Context, event AuditEvent) {
+	if e.cfg.Audit == nil {
+		return
+	}
 	event.Time = time.Now()
 	e.cfg.Audit.Audit(ctx, event)
 }

@@ -43,9 +43,6 @@ func (c Config) withDefaults() Config {
 	if c.Metrics == nil {
 		c.Metrics = noMetrics{}
 	}
-	if c.Audit == nil {
-		c.Audit = noAudit{}
-	}
 	return c
 }
 

@@ -272,7 +272,8 @@ func (r *revoked) needless(made *Revocation) []Revocation {
 	if v == nil {
 		return nil
 	}
-	return v.stored.coveredBy(made, maxReplaced)
+	list := v.stored.coveredBy(made, maxReplaced)
+	return append(list, v.own.coveredBy(made, maxReplaced-len(list))...)
 }
 
 // maxReplaced bounds what one revocation takes out of the store.

@@ -9,7 +9,7 @@ import (
 // mistakesCuts reports whether the request comes from undici's fetch, straight
 // from it. Its versions 5.29 to 7.25 and 8.0.0 (Node 18 to 24) take a chunked body
 // that was cut for a complete one if the answer said Connection: close; see
-// docs/adr/0013-how-a-stream-ends.md.
+// docs/adr/0014-how-a-stream-ends.md.
 //
 // Sec-Fetch-Mode is set by fetch and by nobody else; a script cannot change it.
 // Browsers send Sec-Fetch-Site with it, undici does not. It says Connection:

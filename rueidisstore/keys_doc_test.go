@@ -40,6 +40,7 @@ func documentedKeys(t *testing.T, prefix string) []documentedKey {
 			{"tag", "[a-z2-7]{24}"},
 			{":incarnation:", ":[a-z2-7]{8}:"},
 			{":0", ":[0-9]+"},
+			{":held:name", ":held:[a-z2-7]{32}"},
 		} {
 			pattern = strings.Replace(pattern, replace[0], replace[1], 1)
 		}
@@ -60,9 +61,12 @@ func documentedKeys(t *testing.T, prefix string) []documentedKey {
 func TestKeyTableIsWhole(t *testing.T) {
 	t.Parallel()
 	const prefix = "table"
-	server := redistest.Server(t, documentedRightsFor(t, prefix))
-	useEverything(t, Config{Redis: rueidis.ClientOption{InitAddress: []string{server.Addr()}}, Prefix: prefix}, server)
-	leaveSomething(t, Config{Redis: rueidis.ClientOption{InitAddress: []string{server.Addr()}}, Prefix: prefix})
+	server := redistest.Server(t, documentedRightsFor(t, prefix, "`Config.Subjects`"))
+	cfg := Config{
+		Redis: rueidis.ClientOption{InitAddress: []string{server.Addr()}}, Prefix: prefix, Subjects: SubjectConfig{MaxTasks: 1000},
+	}
+	useEverything(t, cfg, server)
+	leaveSomething(t, cfg)
 
 	rows := documentedKeys(t, prefix)
 	found := map[string]bool{}

@@ -177,8 +177,14 @@ func TestRefusedTokens(t *testing.T) {
 		if res := do(t, http.MethodGet, strings.TrimSuffix(base, "tasks")+"me", token, ""); res.StatusCode != http.StatusUnauthorized {
 			t.Errorf("%s: the host's own route answers %s", name, res.Status)
 		}
+		// An app is told by the status, so that it refreshes its token; a browser's
+		// page cannot see one, and is told by the close code.
+		ctx := t.Context()
+		if _, res, err := websocket.Dial(ctx, base+"/ws?access_token="+token, nil); err == nil || res == nil || res.StatusCode != http.StatusUnauthorized {
+			t.Errorf("%s: an app's WebSocket: %v, %v, want 401", name, res, err)
+		}
 		if code := closeCode(t, base, token); code != websocket.StatusPolicyViolation {
-			t.Errorf("%s: a WebSocket ends with %v", name, code)
+			t.Errorf("%s: a page's WebSocket ends with %v, want 1008", name, code)
 		}
 	}
 }
@@ -195,7 +201,9 @@ func closeCode(t *testing.T, base, token string) websocket.StatusCode {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	conn, res, err := websocket.Dial(ctx, base+"/ws?access_token="+token, nil)
+	conn, res, err := websocket.Dial(ctx, base+"/ws?access_token="+token, &websocket.DialOptions{
+		HTTPHeader: http.Header{"Origin": {strings.TrimSuffix(base, "/api/v1/tasks")}},
+	})
 	if err != nil {
 		t.Fatal(res, err)
 	}
