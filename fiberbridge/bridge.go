@@ -46,14 +46,13 @@ type Bridge struct {
 
 // New checks cfg and returns a bridge. An error names the field of Config.
 //
-// In a child process of Fiber's prefork it refuses an engine whose store lives
-// in one process's memory; see [Bridge.Mount].
+// It fails in a child process of Fiber's prefork; see [Bridge.Mount].
 func New(cfg Config) (*Bridge, error) {
 	cfg = cfg.withDefaults()
 	if err := cfg.validate(); err != nil {
 		return nil, err
 	}
-	if fiber.IsChild() && cfg.Engine.SingleProcess() {
+	if fiber.IsChild() {
 		return nil, errPrefork
 	}
 	b := &Bridge{cfg: cfg, eng: cfg.Engine, shutdown: make(chan struct{}, 1)}
@@ -74,18 +73,20 @@ func New(cfg Config) (*Bridge, error) {
 // app listens.
 //
 // It fails if Fiber does not take a route; and, before it registers anything,
-// if router is nil, or if its app has Fiber's Prefork on and the engine's store lives in one process's memory:
-// each child would have tasks of its own, and most requests would ask the
-// wrong one. An error that is not looked at does no harm: New refuses the same
-// in every child.
+// if router is nil, or if its app has Fiber's Prefork on, whose processes cannot
+// be drained. Several processes on one store do the same, behind a proxy or on
+// one port (SO_REUSEPORT, see Serve). An error that is not looked at does no
+// harm: New refuses the same in every child.
 //
-// It also sees to it that no request's body is taken for another request on the
-// app that router belongs to, whatever route it was for; see [SettleBodies].
+// Unless the app streams bodies, Mount also sets DisablePreParseMultipartForm on
+// the app's server: Fiber's own parser drops parts that it does not understand
+// without a word. The form functions of fiber.Ctx work as before.
 //
 // If the app's settings do not go with UploadConfig, that is logged, once.
 func (b *Bridge) Mount(router fiber.Router) error {
 	err := b.register(router, b.taskRoutes())
 	if err == nil && b.cfg.Routes.Create != routeOff {
+		leaveFormsToHandlers(appOf(router))
 		b.tellLimits.Do(func() { b.tellUploadLimits(router) })
 	}
 	return err
@@ -99,7 +100,7 @@ func (b *Bridge) register(router fiber.Router, routes []route) (err error) {
 	if isNilRouter(router) {
 		return errors.New("fiberbridge: the router is nil")
 	}
-	if b.eng.SingleProcess() && hasPrefork(router) {
+	if hasPrefork(router) {
 		return errPrefork
 	}
 	// Fiber tells of what it cannot register by a panic: a method that the app

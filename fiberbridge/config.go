@@ -181,14 +181,18 @@ type PollConfig struct {
 // Two settings of fiber.Config together let files pass through without being
 // held in memory: StreamRequestBody and DisablePreParseMultipartForm. Without
 // the first, BodyLimit (4 MiB unless the host says otherwise) bounds the whole
-// form before anything here does, and each form is in memory at once. Without
-// the second, Fiber parses forms by itself before any handler sees them:
-// neither these limits nor BodyLimit (with StreamRequestBody) keep it from
-// filling the disk, and the order between files under "attachment" and those
-// under "attachments" is lost. Mount tells what of this is so.
+// form before anything here does, and each form is in memory at once. With the
+// first alone, Fiber parses forms by itself before any handler sees them:
+// neither these limits nor BodyLimit keep it from filling the disk, the order
+// between fields is lost, and so are parts whose head it cannot parse. Mount
+// tells what of this is so.
 type UploadConfig struct {
 	// Disable refuses every request with files.
 	Disable bool
+	// IgnoreFields lists names of form fields whose files are left alone without
+	// a word, for forms that carry more than a task's. A file under any other
+	// name than attachment and attachments is refused. Defaults to none.
+	IgnoreFields []string
 	// MaxFiles per request. Defaults to 10.
 	MaxFiles int
 	// MaxFileBytes for one file. Defaults to 10 MiB.

@@ -56,6 +56,7 @@ func (c Config) withDefaults() Config {
 	orValue(&c.Uploads.MaxBytes, max(1<<30, 4*c.Uploads.MaxBytesPerSubject))
 	orValue(&c.Uploads.MinRate, 1<<10)
 	orValue(&c.Uploads.ReadTimeout, 10*time.Minute)
+	c.Uploads.IgnoreFields = slices.Clone(c.Uploads.IgnoreFields)
 	c.Uploads.ContentTypes = slices.Clone(c.Uploads.ContentTypes)
 
 	orValue(&c.Drain.Timeout, 9*time.Second)
@@ -152,6 +153,11 @@ func (c *Config) validate() error {
 	} {
 		if n.value < 0 {
 			return fmt.Errorf("fiberbridge: Config.%s is negative", n.field)
+		}
+	}
+	for i, field := range c.Uploads.IgnoreFields {
+		if field == "" || isFileField(field) || isTextField(field) {
+			return fmt.Errorf("fiberbridge: Config.Uploads.IgnoreFields[%d]: %q is not a name that can be ignored", i, field)
 		}
 	}
 	for i, entry := range c.Uploads.ContentTypes {

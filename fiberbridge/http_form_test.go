@@ -81,7 +81,7 @@ func TestCreateForm(t *testing.T) {
 	}{
 		{"least", []part{id, typ}, "", nil},
 		{"objects", []part{id, typ, {name: "input", value: ` {"a":1} `}, {name: "metadata", contentType: "application/json", value: "{}"}}, "", nil},
-		{"files", []part{id, typ, file("attachment", "a"), file("attachments", "b"), file("other", "c"), file("input", "d")}, "", nil},
+		{"files", []part{id, typ, file("attachment", "a"), file("attachments", "b"), file("ignored", "c")}, "", nil},
 		{"unknown fields", []part{id, typ, {name: "csrf", value: "x"}}, "", nil},
 		{"objects left empty", []part{id, typ, {name: "input"}, {name: "metadata", value: " "}}, "", nil},
 		{"a key twice in an object, as in JSON", []part{id, typ, {name: "input", value: `{"a":1,"a":2}`}}, "", nil},
@@ -96,6 +96,7 @@ func TestCreateForm(t *testing.T) {
 		{"as files", []part{file("clientRequestId", "a"), typ}, engine.CodeInvalidRequest, []string{"clientRequestId"}},
 		{"no objects", []part{id, typ, {name: "input", value: "[]"}, {name: "metadata", value: "{"}}, engine.CodeInvalidRequest, []string{"input", "metadata"}},
 		{"invalid UTF-8 in input", []part{id, typ, {name: "input", value: "{\"a\":\"\xff\"}"}}, engine.CodeInvalidRequest, []string{"input"}},
+		{"files under other names", []part{id, typ, file("other", "c"), file("input", "d")}, engine.CodeUploadValidation, []string{"other", "input"}},
 		{"text for a file", []part{id, typ, {name: "attachment", value: "x"}}, engine.CodeInvalidRequest, []string{"attachment"}},
 
 		{"too many files", many, engine.CodeUploadValidation, []string{"attachments"}},
@@ -103,7 +104,9 @@ func TestCreateForm(t *testing.T) {
 		{"too much together", []part{id, typ, {"attachment", "a", "", strings.Repeat("x", 90)}, {"attachments", "b", "", strings.Repeat("x", 90)}}, engine.CodeUploadValidation, []string{"attachments"}},
 		{"a name that is no text", []part{id, typ, {"attachment", "a\xffb", "", "x"}}, engine.CodeUploadValidation, []string{"attachment[0]"}},
 	}
-	b := bareBridge(t, func(c *Config) { c.Uploads = UploadConfig{MaxFiles: 3, MaxFileBytes: 100, MaxTotalBytes: 150} })
+	b := bareBridge(t, func(c *Config) {
+		c.Uploads = UploadConfig{MaxFiles: 3, MaxFileBytes: 100, MaxTotalBytes: 150, IgnoreFields: []string{"ignored"}}
+	})
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			body, ct := writeForm(t, tt.parts...)

@@ -482,7 +482,18 @@ func TestTwoBridges(t *testing.T) {
 
 func TestPreforkIsRefused(t *testing.T) {
 	h := newHTTPHost(t, nil)
+	shared := newHTTPHost(t, func(o *hostOptions) {
+		store, err := memstore.New(memstore.Config{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = store.Close() })
+		o.engine.Store = struct{ engine.Store }{store} // one that processes might share
+	})
 	app := fiber.New(fiber.Config{Prefork: true})
+	if err := shared.bridge.Mount(app); err == nil || !strings.Contains(err.Error(), "Prefork") {
+		t.Errorf("with a shared store: %v", err)
+	}
 	for name, router := range map[string]fiber.Router{"app": app, "group": app.Group("/api/v1")} {
 		if err := h.bridge.Mount(router); err == nil || !strings.Contains(err.Error(), "Prefork") {
 			t.Errorf("%s: %v", name, err)
@@ -495,20 +506,10 @@ func TestPreforkIsRefused(t *testing.T) {
 	if !fiber.IsChild() {
 		t.Skip("Fiber tells its children apart in another way now", os.Environ())
 	}
-	_, err := fiberbridge.New(fiberbridge.Config{Engine: h.engine, Auth: authFromToken})
-	if err == nil || !strings.Contains(err.Error(), "Prefork") {
-		t.Error(err)
-	}
-	shared := newHTTPHost(t, func(o *hostOptions) {
-		store, err := memstore.New(memstore.Config{})
-		if err != nil {
-			t.Fatal(err)
+	for _, eng := range []*engine.Engine{h.engine, shared.engine} {
+		if _, err := fiberbridge.New(fiberbridge.Config{Engine: eng, Auth: authFromToken}); err == nil || !strings.Contains(err.Error(), "Prefork") {
+			t.Error(err)
 		}
-		t.Cleanup(func() { _ = store.Close() })
-		o.engine.Store = struct{ engine.Store }{store} // a store that says nothing
-	})
-	if err := shared.bridge.Mount(app); err != nil {
-		t.Error(err)
 	}
 }
 

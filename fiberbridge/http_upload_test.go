@@ -242,7 +242,10 @@ func TestUploadNone(t *testing.T) {
 		"no store": func(o *hostOptions) { o.engine.Store = struct{ engine.Store }{newStore(t)} },
 	} {
 		t.Run(name, func(t *testing.T) {
-			h := newHTTPHost(t, func(o *hostOptions) { o.fiber = streaming; change(o) })
+			h := newHTTPHost(t, func(o *hostOptions) {
+				o.fiber, o.bridge.Uploads.IgnoreFields = streaming, []string{"other"}
+				change(o)
+			})
 			base, client := h.listen(t)
 			body, contentType := form(t, "clientRequestId", "r", "taskType", "words", "@attachment", "a|text/plain|a")
 			if r := upload(t, client, base, body, contentType); r.status != 400 || r.code() != engine.CodeUploadValidation {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"mime/multipart"
 	"net/textproto"
 	"os"
@@ -18,7 +19,7 @@ import (
 	"github.com/taskbridge/taskbridge-fiber/engine"
 )
 
-// fileFields are the names under which files are taken.
+// fileFields are the names under which files are taken; see isFileField.
 var fileFields = []string{"attachment", "attachments"}
 
 const (
@@ -49,7 +50,10 @@ func (b *Bridge) createForm(c *fiber.Ctx, auth *engine.AuthContext, boundary str
 	if err := f.read(c, boundary); err != nil {
 		return req, done, err
 	}
-	if req, err = parseForm(f.values); err != nil {
+	if err := f.damaged.err(engine.CodeInvalidRequest); err != nil {
+		return req, done, err
+	}
+	if req, err = parseForm(f.values, f.count); err != nil {
 		return req, done, err
 	}
 	req.Files, err = f.files, f.wrong.err(engine.CodeUploadValidation)
@@ -73,6 +77,8 @@ type createParts struct {
 	files  []engine.File
 	total  int64 // bytes of files
 	wrong  fieldErrors
+	// damaged are parts that are no files and cannot be told what they are.
+	damaged fieldErrors
 }
 
 // read finds the form, wherever Fiber has put it: parsed already, in memory,
@@ -122,11 +128,16 @@ func (f *createParts) stream(c *fiber.Ctx, boundary string) error {
 }
 
 // parsed takes what fasthttp has parsed, and will give back. The order between
-// fields is lost: files under the first name come first.
+// fields is lost: files under the first name come first. So are parts whose head
+// could not be parsed; see leaveFormsToHandlers.
 func (f *createParts) parsed(form *multipart.Form) error {
 	f.values = form.Value
-	for _, field := range fileFields {
-		for _, h := range form.File[field] {
+	for _, field := range slices.Sorted(maps.Keys(form.File)) {
+		for i, h := range form.File[field] {
+			head, damage := readPartHead(h.Header)
+			if f.refuses(head, damage, i+1) {
+				continue
+			}
 			open := func() (io.ReadCloser, error) { return h.Open() }
 			if err := f.file(field, h.Filename, h.Header, h.Size, open); err != nil {
 				return err
@@ -138,9 +149,13 @@ func (f *createParts) parsed(form *multipart.Form) error {
 
 // parse reads a form part by part, in the client's order.
 func (f *createParts) parse(body io.Reader, boundary string) error {
+	body, err := beginForm(body, boundary)
+	if err != nil {
+		return err
+	}
 	head := &headReader{r: body}
 	form := multipart.NewReader(head, boundary)
-	for range formParts {
+	for n := range formParts {
 		head.begin(formHeadBytes)
 		p, err := form.NextPart()
 		head.end()
@@ -150,10 +165,12 @@ func (f *createParts) parse(body io.Reader, boundary string) error {
 		if err != nil {
 			return malformedForm(err)
 		}
-		field, name := p.FormName(), p.FileName()
-		if name == "" {
-			err = f.value(field, p)
-		} else if slices.Contains(fileFields, field) {
+		said, damage := readPartHead(p.Header)
+		switch {
+		case f.refuses(said, damage, n+1):
+		case said.name == "":
+			err = f.value(said, p)
+		default:
 			var size int64
 			var open func() (io.ReadCloser, error)
 			// One byte more tells that there is too much.
@@ -162,7 +179,7 @@ func (f *createParts) parse(body io.Reader, boundary string) error {
 				most = 0 // refused anyway
 			}
 			if size, open, err = f.spool.add(io.LimitReader(p, most)); err == nil {
-				err = f.file(field, name, p.Header, size, open)
+				err = f.file(said.field, said.name, p.Header, size, open)
 			}
 		}
 		if err != nil {
@@ -174,6 +191,36 @@ func (f *createParts) parse(body io.Reader, boundary string) error {
 		}
 	}
 	return engine.Errorf(engine.CodeInvalidRequest, "the form has %d parts or more", formParts)
+}
+
+// refuses reports whether a part is not to be read on, and tells the client why
+// unless the host wants it ignored. number counts the form's parts from 1.
+func (f *createParts) refuses(head partHead, damage string, number int) bool {
+	if head.file && f.limits.ignoresField(head.field) {
+		return true
+	}
+	if damage != "" {
+		at := head.field
+		if at == "" {
+			at = fmt.Sprintf("part %d", number)
+		}
+		if head.file {
+			f.wrong.add(at, "%s", damage)
+		} else {
+			f.damaged.add(at, "%s", damage)
+		}
+		return true
+	}
+	if head.name == "" || isFileField(head.field) {
+		return false
+	}
+	if isTextField(head.field) {
+		f.wrong.add(head.field, "is a file; it must be a text field")
+		f.count[head.field]++
+	} else {
+		f.wrong.add(head.field, "is a file; files are taken under attachment and attachments only")
+	}
+	return true
 }
 
 // headReader bounds what is read between two parts.
@@ -198,11 +245,18 @@ func (h *headReader) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// value takes a field that is ours.
-func (f *createParts) value(field string, r io.Reader) error {
-	switch field {
-	case fieldClientRequestID, fieldTaskType, fieldInput, fieldMetadata, fileFields[0], fileFields[1]:
-	default:
+// value takes a field that is ours. A browser sends a file input that was left
+// empty as a file without a name and without content.
+func (f *createParts) value(head partHead, r io.Reader) error {
+	field := head.field
+	if !isTextField(field) && !isFileField(field) {
+		if head.file {
+			if n, err := io.CopyN(io.Discard, r, 1); n > 0 {
+				f.wrong.add(field, "is a file without a name")
+			} else if !errors.Is(err, io.EOF) {
+				return malformedForm(err)
+			}
+		}
 		return nil
 	}
 	var text strings.Builder
@@ -219,7 +273,10 @@ func (f *createParts) value(field string, r io.Reader) error {
 
 // file takes a file and holds it to the limits.
 func (f *createParts) file(field, name string, header textproto.MIMEHeader, size int64, open func() (io.ReadCloser, error)) error {
-	at := fmt.Sprintf("%s[%d]", field, f.count[field])
+	at := field
+	if base, open := strings.CutSuffix(field, "[]"); open || !strings.HasSuffix(field, "]") {
+		at = fmt.Sprintf("%s[%d]", base, f.count[field])
+	}
 	f.count[field]++
 	if f.noFiles {
 		f.wrong.add(at, "is a file, and no files are taken here")
@@ -290,8 +347,9 @@ func malformedForm(cause error) error {
 }
 
 // parseForm holds a form's fields to the schema. Fields of other names are not
-// ours: forms of browsers carry tokens and buttons.
-func parseForm(values map[string][]string) (engine.CreateRequest, error) {
+// ours: forms of browsers carry tokens and buttons. files counts what came as
+// files, by field.
+func parseForm(values map[string][]string, files map[string]int) (engine.CreateRequest, error) {
 	var wrong fieldErrors
 	text := func(field string) (string, bool) {
 		switch v := values[field]; {
@@ -309,7 +367,9 @@ func parseForm(values map[string][]string) (engine.CreateRequest, error) {
 	name := func(field string) string {
 		before := len(wrong)
 		s, given := text(field)
-		if !given {
+		if !given && files[field] > 0 {
+			wrong.add(field, "is a file; it must be a text field")
+		} else if !given {
 			wrong.add(field, "is required")
 		} else if len(wrong) == before {
 			checkName(&wrong, field, s)
@@ -336,10 +396,10 @@ func parseForm(values map[string][]string) (engine.CreateRequest, error) {
 		Input:           object(fieldInput),
 		Metadata:        object(fieldMetadata),
 	}
-	for _, field := range fileFields {
+	for _, field := range slices.Sorted(maps.Keys(values)) {
 		// A browser sends an empty field for an input without a file; anything
 		// else here is an upload that would be lost without a word.
-		if slices.ContainsFunc(values[field], func(v string) bool { return v != "" }) {
+		if isFileField(field) && slices.ContainsFunc(values[field], func(v string) bool { return v != "" }) {
 			wrong.add(field, "is not a file")
 		}
 	}

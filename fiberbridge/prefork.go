@@ -7,9 +7,12 @@ import (
 	"github.com/gofiber/fiber/v2"
 )
 
-var errPrefork = errors.New("fiberbridge: Fiber's Prefork starts several processes, and the engine's store keeps " +
-	"its tasks in the memory of one: a task created in one process would not exist in the others. " +
-	"Turn Prefork off, or use a store that processes share")
+// errPrefork holds for every store. Fiber 2's parent process passes no signal on
+// to its children, and as soon as one child has ended it kills the others, which
+// may be in the middle of their drain; nothing that a child does can change that.
+var errPrefork = errors.New("fiberbridge: Fiber's Prefork is not supported: its parent process passes no signal on and kills " +
+	"all children when one has ended, so that streams and tasks cannot be drained. Turn Prefork off and run several processes " +
+	"on a store that they share: behind a proxy, or on one port with reuseport.Listen of fasthttp and Bridge.Serve")
 
 // appOf returns the app that router belongs to, nil where that cannot be told. A
 // Fiber group does not give its app away.
@@ -67,6 +70,22 @@ func (c appConfig) integer(field string) int64 {
 		return v.Int()
 	}
 	return 0
+}
+
+// leaveFormsToHandlers makes the server hand forms over as they came. fasthttp
+// parses a form before any handler sees it, and mime/multipart's ReadForm passes
+// over parts whose head it cannot parse. With streamed bodies this is the host's
+// to set, since a handler of its own may count on forms that are parsed.
+func leaveFormsToHandlers(app *fiber.App) {
+	if app == nil || app.Config().StreamRequestBody {
+		return
+	}
+	app.Server().DisablePreParseMultipartForm = true
+	// An app that is mounted in another one is served by that one.
+	app.Hooks().OnMount(func(parent *fiber.App) error {
+		leaveFormsToHandlers(parent)
+		return nil
+	})
 }
 
 // isNilRouter also finds nil pointers of Fiber's two routers.

@@ -207,7 +207,7 @@ func (b *bench) read(taskID string, after engine.EventID, limit int) engine.Page
 
 // patience bounds every wait for something that must happen, on a machine that
 // has much else to do.
-const patience = 30 * time.Second
+const patience = 2 * time.Minute
 
 func eventually(tb testing.TB, what string, cond func() bool) {
 	tb.Helper()

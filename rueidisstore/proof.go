@@ -51,10 +51,10 @@ func (p *proof) found(err error) (before error) {
 
 // last gives what came of the last proof, if that is younger than age. Otherwise
 // next is closed when there is another one.
-func (p *proof) last(age time.Duration) (known bool, err error, next <-chan struct{}) {
+func (p *proof) last(age time.Duration) (known bool, next <-chan struct{}, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return time.Since(p.at) < age, p.err, p.next
+	return time.Since(p.at) < age, p.next, p.err
 }
 
 // keepProving writes every Config.ProbeInterval. So a process that only reads, too,
@@ -114,11 +114,11 @@ func (s *Store) Ready(ctx context.Context) error {
 	if s.isClosed() {
 		return errClosed()
 	}
-	known, err, next := s.proof.last(2 * s.cfg.ProbeInterval)
+	known, next, err := s.proof.last(2 * s.cfg.ProbeInterval)
 	if !known {
 		select {
 		case <-next:
-			_, err, _ = s.proof.last(0)
+			_, _, err = s.proof.last(0)
 		case <-ctx.Done():
 			err = ctx.Err()
 		case <-s.life.Done():

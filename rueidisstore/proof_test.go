@@ -85,7 +85,7 @@ func TestReadyTellsWhetherRedisTakesWrites(t *testing.T) {
 		change[0]()
 		await(want)
 		for range 5 { // further proofs
-			_, _, next := s.proof.last(0)
+			_, next, _ := s.proof.last(0)
 			<-next
 		}
 		if n := log.count("takes no writes") - downs; n != 1 {

@@ -18,7 +18,7 @@ import (
 )
 
 // patience bounds every wait for something that must happen, faults included.
-const patience = 30 * time.Second
+const patience = 2 * time.Minute
 
 var prefixes atomic.Int64
 

@@ -32,14 +32,15 @@ func TestSnapshotOfAFinishedTask(t *testing.T) {
 // A late joiner starts from a snapshot and misses nothing.
 func TestFollowingFromASnapshotGivesExactlyTheRest(t *testing.T) {
 	c := connect(t)
-	id := c.Start("tokens", `{"count":60,"intervalMs":5,"size":4}`)
+	id := c.Start("tokens", `{"count":1000000,"intervalMs":20,"size":4}`)
 	cursors := map[string]bool{}
-	for range 12 {
-		s := c.Snapshot(id)
-		if s.LastEventID != nil {
+	eventually(t, "eight different snapshots", func() bool {
+		if s := c.Snapshot(id); s.LastEventID != nil {
 			cursors[*s.LastEventID] = true
 		}
-	}
+		return len(cursors) == 8
+	})
+	c.Cancel(id, "")
 	log := c.PollToEnd(id, "")
 	for i, e := range log {
 		if cursors[e.EventID] {
