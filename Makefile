@@ -8,11 +8,13 @@ LINT     := $(BIN)/golangci-lint
 # Pinned, so that a new version's opinions arrive on purpose.
 LINT_VERSION := v2.15.0
 MODULES  := . adapters/jsonschema fiberbridge/middlewaretest protocol/conformance protocol/generators protocol/readers examples/jwt examples/e2e bench/gate
+VULNS    := $(BIN)/govulncheck
+VULNS_VERSION := v1.9.0
 FUZZTIME ?= 20s
 ADDR     ?= 127.0.0.1:8080
 
 .DEFAULT_GOAL := help
-.PHONY: help run test quick unit conformance generators readers e2e race bench bench-once bench-curve bench-redis loadtest lint fuzz tidy deps
+.PHONY: help run test quick unit conformance generators readers e2e race bench bench-once bench-curve bench-redis loadtest lint vulns licences fuzz tidy deps
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -75,6 +77,15 @@ lint: $(LINT) ## go vet, gofmt and golangci-lint on every module, and a build fo
 	@for m in $(MODULES); do echo "lint $$m"; (cd $$m && $(GO) vet ./... && $(LINT) run --config $(CURDIR)/.golangci.yml ./...) || exit 1; done
 	GOOS=darwin $(GO) vet ./...
 	GOOS=windows $(GO) vet ./...
+	@cd .ci/licences && $(GO) build -o $(BIN)/licences .
+	@$(BIN)/licences $(MODULES)
+
+vulns: $(VULNS) ## Known vulnerabilities that code of ours reaches, in every module.
+	@.ci/vulns $(VULNS) $(MODULES)
+
+licences: ## Write docs/licences.md: every dependency and its licence.
+	@cd .ci/licences && $(GO) build -o $(BIN)/licences .
+	@$(BIN)/licences -write $(MODULES)
 
 fuzz: ## Every fuzz target for FUZZTIME (20s) each.
 	@.ci/fuzz $(FUZZTIME)
@@ -87,3 +98,6 @@ deps: ## Install what the tests need besides Go (as root on Debian), or say what
 
 $(LINT):
 	GOBIN=$(BIN) $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(LINT_VERSION)
+
+$(VULNS):
+	GOBIN=$(BIN) $(GO) install golang.org/x/vuln/cmd/govulncheck@$(VULNS_VERSION)

@@ -185,7 +185,7 @@ func (h dueHeap) Swap(i, j int) {
 
 // placed tells the i-th its place.
 func (h dueHeap) placed(i int) {
-	*h[i].t.deadline() = deadline(i + 1) //nolint:gosec // there are fewer descriptors
+	*h[i].t.deadline() = deadline(i + 1)
 }
 
 // Push is for container/heap.

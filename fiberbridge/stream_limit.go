@@ -144,7 +144,7 @@ func (s *streams) enter(t *ticket, m subscriber) bool {
 	}
 	st := m.base()
 	st.who = t.who
-	st.place = int32(len(s.subscribers)) //nolint:gosec // there are fewer descriptors
+	st.place = int32(len(s.subscribers))
 	s.subscribers = append(s.subscribers, st)
 	s.eng.Metrics().Add(engine.MetricStreams, 1, m.transport())
 	return true

@@ -129,7 +129,7 @@ func (m *meter) latencies(all *crowd.Latencies) {
 	for t := range all {
 		for c := range all[t] {
 			if h := &all[t][c]; h.Count() > 0 {
-				r.Latency[label(crowd.Transport(t), crowd.Class(c))] = report.LatencyOf(h) //nolint:gosec // few
+				r.Latency[label(crowd.Transport(t), crowd.Class(c))] = report.LatencyOf(h)
 			}
 		}
 	}

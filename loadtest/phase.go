@@ -73,7 +73,7 @@ func (s *stage) begin(ctx context.Context, l load, servers ...*server) (*phase, 
 	}
 	p.meter = s.measure(p.crowd, p.round, servers...)
 	p.crowd.Add(p.specs(), 0)
-	if !until(ctx, max(s.timeout, time.Until(p.start)), func() bool { return p.crowd.Stats().Attached >= uint64(l.subscribers) }) { //nolint:gosec // a count
+	if !until(ctx, max(s.timeout, time.Until(p.start)), func() bool { return p.crowd.Stats().Attached >= uint64(l.subscribers) }) {
 		attached := p.crowd.Stats().Attached
 		err := ctx.Err()
 		if err == nil {
@@ -175,7 +175,7 @@ func (p *phase) drain(ctx context.Context, want int) {
 		if now := st.Deliveries + st.Done; now != last || time.Now().Before(p.end) {
 			last, deadline = now, time.Now().Add(p.stage.timeout)
 		}
-		return st.Done >= uint64(want) || time.Now().After(deadline) //nolint:gosec // a count
+		return st.Done >= uint64(want) || time.Now().After(deadline)
 	})
 }
 

@@ -28,7 +28,7 @@ const quietInterval = 5 * time.Second
 func newProgress(w io.Writer) *progress {
 	p := &progress{w: w}
 	if f, ok := w.(*os.File); ok {
-		_, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS) //nolint:gosec // a descriptor
+		_, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS)
 		p.live = err == nil
 	}
 	return p

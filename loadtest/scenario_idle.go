@@ -96,7 +96,7 @@ func (s *stage) idleRound(ctx context.Context, one *server) error {
 	from := p.meter.read(true)
 	began := time.Now()
 	c.Add(p.specs(), 0)
-	if !until(ctx, s.timeout, func() bool { return c.Stats().Open >= uint64(n) }) { //nolint:gosec // a count
+	if !until(ctx, s.timeout, func() bool { return c.Stats().Open >= uint64(n) }) {
 		open := c.Stats().Open
 		p.meter.stop()
 		return errors.Join(fmt.Errorf("only %d of %d could attach: %v", open, n, c.Violations()), ctx.Err())

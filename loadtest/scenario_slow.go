@@ -61,7 +61,7 @@ func (s *stage) playSlow(ctx context.Context, l load, servers ...*server) (*repo
 		steady += p.round.Subscribers[label(t, crowd.Steady)]
 	}
 	p.drain(ctx, steady)
-	behind := l.subscribers - int(p.crowd.Stats().Done) //nolint:gosec // a count
+	behind := l.subscribers - int(p.crowd.Stats().Done)
 	p.figure("subscribers behind when the others were through", float64(behind), "")
 	released := time.Now()
 	p.crowd.Release()

@@ -67,7 +67,7 @@ func (p *phase) storm(ctx context.Context, away time.Duration) error {
 	p.crowd.Cut()
 	heads := map[*crowd.Task]uint64{}
 	for _, t := range p.tasks {
-		heads[t] = t.Head() + uint64(s.behind) //nolint:gosec // positive
+		heads[t] = t.Head() + uint64(s.behind)
 	}
 	s.progress.say("%d subscribers are cut; waiting until each has missed %d events", s.subscribers, s.behind)
 	pause(ctx, away)

@@ -280,7 +280,7 @@ func (s *stage) crowd(servers ...*server) (*crowd.Crowd, error) {
 	for _, one := range servers {
 		targets = append(targets, one.target)
 	}
-	return crowd.New(crowd.Options{Targets: targets, Token: s.subject, Loops: s.loops, Window: s.window, Seed: uint64(s.round)}) //nolint:gosec // a count
+	return crowd.New(crowd.Options{Targets: targets, Token: s.subject, Loops: s.loops, Window: s.window, Seed: uint64(s.round)})
 }
 
 // freeAddr is an address that was free a moment ago.

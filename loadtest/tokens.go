@@ -50,7 +50,7 @@ func textCheck(size int, anyText bool) func(ordinal uint64, text []byte, plain b
 		if anyText {
 			return !plain || len(text) == size
 		}
-		from := int((ordinal - 2) % uint64(len(passage)) * uint64(size) % uint64(len(passage))) //nolint:gosec // below 102
+		from := int((ordinal - 2) % uint64(len(passage)) * uint64(size) % uint64(len(passage)))
 		return string(text) == all[from:from+size]
 	}
 }

@@ -39,7 +39,7 @@ func (s *Store) ageEnded(ctx context.Context, now int64, t engine.Task) (int64, 
 	}
 	ended := t.UpdatedAt.UnixMilli()
 	if t.Terminal != nil {
-		ended = int64(t.Terminal.ID.Millis) //nolint:gosec // Redis's time
+		ended = int64(t.Terminal.ID.Millis)
 	}
 	end := ended + (s.cfg.StreamTTL + s.cfg.RecordTTL).Milliseconds()
 	if now < end {

@@ -15,7 +15,7 @@ import (
 type pipelined struct{ source, sha string }
 
 func newPipelined(source string) pipelined {
-	sum := sha1.Sum([]byte(source)) //nolint:gosec // it is how Redis names scripts
+	sum := sha1.Sum([]byte(source))
 	return pipelined{source, hex.EncodeToString(sum[:])}
 }
 

@@ -102,7 +102,11 @@ func parseSlots(reply []rueidis.RedisMessage, asked string) []slotRange {
 		if err != nil || host == "?" {
 			continue
 		}
-		ranges = append(ranges, slotRange{from, to, fullAddr(host, strconv.FormatInt(port, 10), asked)})
+		addr := fullAddr(host, strconv.FormatInt(port, 10), asked)
+		if _, _, err := net.SplitHostPort(addr); err != nil {
+			continue // no connection could be made to it
+		}
+		ranges = append(ranges, slotRange{from, to, addr})
 	}
 	return ranges
 }

@@ -55,7 +55,7 @@ func (s *Socket) fastWrite(p []byte) (n int, err error) {
 			s.state |= full
 			return n, nil
 		default:
-			s.failed = uint16(err) //nolint:gosec // there are 133 of them
+			s.failed = uint16(err)
 			// Whatever it was, the loop hears of the end.
 			_ = unix.Shutdown(int(s.fast.fd), unix.SHUT_RDWR)
 			return n, os.NewSyscallError("send", err)
@@ -68,7 +68,7 @@ func (s *Socket) fastWrite(p []byte) (n int, err error) {
 // scheduler need not be told of it; and it has neither the message header that
 // sendmsg copies in, nor the address that package unix's Sendto wants.
 func sendNow(fd int32, p []byte) (n int, err unix.Errno) {
-	//nolint:gosec // the pointer is used during the call only (unsafe.Pointer, rule 4)
+	// The pointer is used during the call only (unsafe.Pointer, rule 4).
 	r, _, err := syscall.RawSyscall6(unix.SYS_SENDTO, uintptr(fd), uintptr(unsafe.Pointer(&p[0])), uintptr(len(p)),
 		unix.MSG_NOSIGNAL|unix.MSG_DONTWAIT, 0, 0)
 	return int(r), err

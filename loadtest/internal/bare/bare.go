@@ -10,7 +10,7 @@ package bare
 import (
 	"bufio"
 	"context"
-	"crypto/sha1" //nolint:gosec // RFC 6455 wants it
+	"crypto/sha1"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -126,7 +126,7 @@ func (s *server) create(in createRequest) string {
 func (s *server) follow(conn net.Conn, r *bufio.Reader, req *http.Request, ws bool) {
 	var id string
 	if ws {
-		sum := sha1.Sum([]byte(req.Header.Get("Sec-WebSocket-Key") + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11")) //nolint:gosec // RFC 6455
+		sum := sha1.Sum([]byte(req.Header.Get("Sec-WebSocket-Key") + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"))
 		_, _ = fmt.Fprintf(conn, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: %s\r\n\r\n",
 			base64.StdEncoding.EncodeToString(sum[:]))
 		var err error
@@ -199,7 +199,7 @@ func duplicate(conn net.Conn) (int32, error) {
 	}
 	fd := -1
 	failed := raw.Control(func(old uintptr) { fd, err = unix.FcntlInt(old, unix.F_DUPFD_CLOEXEC, 3) })
-	return int32(fd), errors.Join(failed, err) //nolint:gosec // a descriptor
+	return int32(fd), errors.Join(failed, err)
 }
 
 // run emits as the tokens task does.
@@ -248,7 +248,7 @@ func toAll(sockets []int32, b []byte) {
 	for _, fd := range sockets {
 		rest := b
 		for len(rest) > 0 {
-			n, _, errno := syscall.RawSyscall(syscall.SYS_WRITE, uintptr(fd), uintptr(unsafe.Pointer(&rest[0])), uintptr(len(rest))) //nolint:gosec // write(2)
+			n, _, errno := syscall.RawSyscall(syscall.SYS_WRITE, uintptr(fd), uintptr(unsafe.Pointer(&rest[0])), uintptr(len(rest)))
 			switch errno {
 			case 0:
 				rest = rest[n:]
@@ -268,9 +268,9 @@ func appendFrame(dst []byte, op byte, payload []byte) []byte {
 	case n < 126:
 		dst = append(dst, byte(n))
 	case n < 1<<16:
-		dst = append(dst, 126, byte(n>>8), byte(n)) //nolint:gosec // below 1<<16
+		dst = append(dst, 126, byte(n>>8), byte(n))
 	default:
-		dst = append(dst, 127, 0, 0, 0, 0, byte(n>>24), byte(n>>16), byte(n>>8), byte(n)) //nolint:gosec // as the frame wants it
+		dst = append(dst, 127, 0, 0, 0, 0, byte(n>>24), byte(n>>16), byte(n>>8), byte(n))
 	}
 	return append(dst, payload...)
 }

@@ -48,7 +48,7 @@ func (s *sub) connect() {
 func (s *sub) register() error {
 	return unix.EpollCtl(s.loop.epoll, unix.EPOLL_CTL_ADD, s.fd, &unix.EpollEvent{
 		Events: unix.EPOLLIN | unix.EPOLLOUT | unix.EPOLLRDHUP | unix.EPOLLET,
-		Fd:     s.index, Pad: int32(s.gen), //nolint:gosec // only compared
+		Fd:     s.index, Pad: int32(s.gen),
 	})
 }
 
@@ -59,7 +59,7 @@ func (l *loop) source(t *Target) [4]byte {
 		return [4]byte{}
 	}
 	l.dials++
-	return [4]byte{127, 0, byte(l.index), byte(1 + l.dials/4000%200)} //nolint:gosec // below 256
+	return [4]byte{127, 0, byte(l.index), byte(1 + l.dials/4000%200)}
 }
 
 // dial begins a connect.
@@ -138,7 +138,7 @@ func (s *sub) answered(h *wire.Head) bool {
 		s.transport == WebSocket && h.Status == 101 && h.Accept == wsAccept:
 	default:
 		l.counters.Refused++
-		s.violation("refused with status ", uint64(h.Status)) //nolint:gosec // three digits
+		s.violation("refused with status ", uint64(h.Status))
 		s.drop()
 		s.comeBack(1000)
 		return false

@@ -189,5 +189,5 @@ func (s *sub) notice(body []byte) {
 
 // lastIDFrom keeps the cursor without an allocation per event.
 func (s *sub) lastIDFrom(id []byte) {
-	s.cursorLen = uint8(copy(s.cursor[:], id)) //nolint:gosec // 40 at most
+	s.cursorLen = uint8(copy(s.cursor[:], id))
 }

@@ -66,7 +66,7 @@ func newLoop(c *Crowd, index int) (*loop, error) {
 	}
 	l := &loop{
 		crowd: c, index: index, epoll: epoll, wake: wake, ended: make(chan struct{}),
-		buf: make([]byte, 256<<10), start: time.Now(), rand: rand.New(rand.NewPCG(c.opt.Seed, uint64(index))), //nolint:gosec // not secret
+		buf: make([]byte, 256<<10), start: time.Now(), rand: rand.New(rand.NewPCG(c.opt.Seed, uint64(index))),
 		interval: new(Latencies), total: new(Latencies),
 	}
 	for i := range c.opt.Targets {
@@ -139,7 +139,7 @@ func (l *loop) dispatch(e *unix.EpollEvent) {
 		return
 	}
 	// An event may speak of a socket that an earlier one of its batch closed.
-	if s := l.subs[e.Fd]; s != nil && s.fd >= 0 && uint32(e.Pad) == s.gen { //nolint:gosec // as it was put in
+	if s := l.subs[e.Fd]; s != nil && s.fd >= 0 && uint32(e.Pad) == s.gen {
 		s.ready(e.Events)
 	}
 }
@@ -161,7 +161,7 @@ func (l *loop) add(spec Spec) *sub {
 		l.subs[s.index] = s
 		return s
 	}
-	s.index = int32(len(l.subs)) //nolint:gosec // few
+	s.index = int32(len(l.subs))
 	l.subs = append(l.subs, s)
 	return s
 }

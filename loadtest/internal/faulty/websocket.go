@@ -2,7 +2,7 @@ package faulty
 
 import (
 	"bufio"
-	"crypto/sha1" //nolint:gosec // RFC 6455 wants it
+	"crypto/sha1"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -13,7 +13,7 @@ import (
 )
 
 func (s *Server) webSocket(conn net.Conn, r *bufio.Reader, req *http.Request) {
-	sum := sha1.Sum([]byte(req.Header.Get("Sec-WebSocket-Key") + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11")) //nolint:gosec // RFC 6455
+	sum := sha1.Sum([]byte(req.Header.Get("Sec-WebSocket-Key") + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"))
 	write := s.writer(conn)
 	write("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: " + base64.StdEncoding.EncodeToString(sum[:]) + "\r\n\r\n")
 	_, body, err := clientFrame(r)
@@ -92,9 +92,9 @@ func frame(op byte, payload string) string {
 	case n < 126:
 		b = append(b, byte(n))
 	case n < 1<<16:
-		b = append(b, 126, byte(n>>8), byte(n)) //nolint:gosec // below 1<<16
+		b = append(b, 126, byte(n>>8), byte(n))
 	default:
-		b = append(b, 127, 0, 0, 0, 0, byte(n>>24), byte(n>>16), byte(n>>8), byte(n)) //nolint:gosec // as the frame wants it
+		b = append(b, 127, 0, 0, 0, 0, byte(n>>24), byte(n>>16), byte(n>>8), byte(n))
 	}
 	return string(b) + payload
 }

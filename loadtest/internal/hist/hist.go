@@ -35,7 +35,7 @@ func (h *Hist) Record(v int64) {
 // index is v itself below 128, and from there on what v's seven leading bits
 // and their place choose.
 func index(v int64) int {
-	shift := max(bits.Len64(uint64(v))-subBits-1, 0) //nolint:gosec // v is not negative
+	shift := max(bits.Len64(uint64(v))-subBits-1, 0)
 	return min(shift*sub+int(v>>shift), buckets-1)
 }
 

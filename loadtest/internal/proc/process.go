@@ -214,7 +214,7 @@ func PinSelf(cpus []int, marker string) error {
 	if err := pinThread(cpus); err != nil {
 		return err
 	}
-	return syscall.Exec("/proc/self/exe", os.Args, append(os.Environ(), marker)) //nolint:gosec // this program
+	return syscall.Exec("/proc/self/exe", os.Args, append(os.Environ(), marker))
 }
 
 // RaiseFiles raises the soft limit of descriptors to the hard one and returns
@@ -228,5 +228,5 @@ func RaiseFiles() (int, error) {
 	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &lim); err != nil {
 		return 0, err
 	}
-	return int(min(lim.Cur, 1<<30)), nil //nolint:gosec // bounded
+	return int(min(lim.Cur, 1<<30)), nil
 }

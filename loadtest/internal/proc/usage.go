@@ -36,7 +36,7 @@ func Read(pid int, files bool) (Usage, error) {
 	var u Usage
 	var ts unix.Timespec
 	// The clock of another process: MAKE_PROCESS_CPUCLOCK(pid, CPUCLOCK_SCHED).
-	if err := unix.ClockGettime(int32(^pid<<3|2), &ts); err != nil { //nolint:gosec // as the kernel wants it
+	if err := unix.ClockGettime(int32(^pid<<3|2), &ts); err != nil {
 		return u, fmt.Errorf("process %d: %w", pid, err)
 	}
 	u.CPU = time.Duration(ts.Nano())
@@ -76,8 +76,8 @@ func switches(dir string) (voluntary, involuntary uint64) {
 		if err != nil { // it ended meanwhile
 			continue
 		}
-		voluntary += uint64(s["voluntary_ctxt_switches"])      //nolint:gosec // counts
-		involuntary += uint64(s["nonvoluntary_ctxt_switches"]) //nolint:gosec // counts
+		voluntary += uint64(s["voluntary_ctxt_switches"])
+		involuntary += uint64(s["nonvoluntary_ctxt_switches"])
 	}
 	return voluntary, involuntary
 }

@@ -25,7 +25,7 @@ var page = template.Must(template.New("page").Funcs(template.FuncMap{
 func count(v any) uint64 {
 	switch n := v.(type) {
 	case int:
-		return uint64(max(n, 0)) //nolint:gosec // not negative
+		return uint64(max(n, 0))
 	case float64:
 		return uint64(max(n, 0))
 	case uint64:

@@ -75,7 +75,7 @@ func (round *Round) text(p *printer) {
 	p.f("\n%s\n", round.Name)
 	var who []string
 	for _, k := range slices.Sorted(maps.Keys(round.Subscribers)) {
-		who = append(who, fmt.Sprintf("%s %s", thousands(uint64(round.Subscribers[k])), k)) //nolint:gosec // a count
+		who = append(who, fmt.Sprintf("%s %s", thousands(uint64(round.Subscribers[k])), k))
 	}
 	p.f("  %s; %d tasks, %s events/s of %d bytes; %s deliveries in %.1f s, %s a second\n",
 		strings.Join(who, ", "), round.Tasks, thousands(uint64(round.Rate)), round.Size, thousands(round.Deliveries), round.Seconds, thousands(uint64(round.PerSecond)))
@@ -134,7 +134,7 @@ func mib(n int64) string { return fmt.Sprintf("%.1f MiB", float64(n)/(1<<20)) }
 func number(v float64) string {
 	switch {
 	case v == float64(int64(v)) && v >= 1000:
-		return thousands(uint64(v)) //nolint:gosec // not negative
+		return thousands(uint64(v))
 	case v == float64(int64(v)):
 		return fmt.Sprintf("%.0f", v)
 	case v >= 100 || v <= -100:

@@ -255,7 +255,7 @@ func (s *SSE) block(b []byte, take func(*Block) bool) (bool, error) {
 			out.Name = value
 		case "retry":
 			if n, ok := digits(value); ok {
-				out.Retry = int64(n) //nolint:gosec // at most 19 digits
+				out.Retry = int64(n)
 			}
 		case "data":
 			if lines++; lines == 1 {

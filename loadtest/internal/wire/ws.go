@@ -92,7 +92,7 @@ func frameEnd(b []byte) (n, from int, err error) {
 	if size > MaxUnit {
 		return 0, 0, errLong
 	}
-	if n = from + int(size); n > len(b) { //nolint:gosec // at most MaxUnit
+	if n = from + int(size); n > len(b) {
 		return 0, 0, nil
 	}
 	return n, from, nil
@@ -140,7 +140,7 @@ func AppendFrame(dst []byte, op byte, payload []byte) []byte {
 	case n < 126:
 		dst = append(dst, 0x80|byte(n))
 	default:
-		dst = append(dst, 0x80|126, byte(n>>8), byte(n)) //nolint:gosec // ours are short
+		dst = append(dst, 0x80|126, byte(n>>8), byte(n))
 	}
 	dst = append(dst, 0, 0, 0, 0)
 	return append(dst, payload...)
