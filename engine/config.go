@@ -53,6 +53,9 @@ type Config struct {
 	// Readiness lists the host's own probes beside those that Store and
 	// Executor bring.
 	Readiness []ReadinessProbe
+	// ReadyTTL is how long what the probes said counts: Engine.Ready asks them no
+	// more often. Defaults to 1s.
+	ReadyTTL time.Duration
 	// Metrics receives counts. Defaults to none.
 	Metrics MetricsSink
 	// Audit receives denials and revocations. Defaults to none.

@@ -32,6 +32,7 @@ func (c Config) withDefaults() Config {
 	c.Lease.TTL = cmp.Or(c.Lease.TTL, 15*time.Second)
 	c.Lease.MaxRestarts = cmp.Or(c.Lease.MaxRestarts, 5)
 	c.Lease.RestartWithin = cmp.Or(c.Lease.RestartWithin, 15*time.Minute)
+	c.ReadyTTL = cmp.Or(c.ReadyTTL, time.Second)
 	c.Creates.PerSecond = cmp.Or(c.Creates.PerSecond, 100)
 	c.Creates.Burst = cmp.Or(c.Creates.Burst, max(10*c.Creates.PerSecond, 1))
 	c.Revocations.TTL = cmp.Or(c.Revocations.TTL, 24*time.Hour)
@@ -101,6 +102,7 @@ func (c Config) validate() error {
 		{"Emit.RollUp", c.Emit.RollUp, 1},
 		{"Emit.Retry", c.Emit.Retry, 1},
 		{"Revocations.TTL", c.Revocations.TTL, time.Second},
+		{"ReadyTTL", c.ReadyTTL, 1},
 		{"Lease.TTL", c.Lease.TTL, minLeaseTTL},
 	} {
 		switch {

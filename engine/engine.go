@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"sync"
 
 	"github.com/taskbridge/taskbridge-fiber/engine/fanout"
 )
@@ -23,6 +22,9 @@ type Engine struct {
 	// What many ask at once is read once.
 	looks     sharedRead[lookKey, view]
 	snapshots sharedRead[string, Snapshot]
+
+	// What the readiness probes said.
+	readiness readiness
 
 	handOffs *handOffs
 
@@ -99,33 +101,6 @@ func (e *Engine) Limits() Limits { return e.cfg.Limits }
 func (e *Engine) SingleProcess() bool {
 	s, ok := e.cfg.Store.(interface{ SingleProcess() bool })
 	return ok && s.SingleProcess()
-}
-
-// Ready asks every readiness probe and returns an answer for each, nil for one
-// that is ready. Probes of the same name answer together. Between Drain and
-// the end there is one more, "engine", with SERVER_DRAINING.
-func (e *Engine) Ready(ctx context.Context) map[string]error {
-	probes := e.cfg.Readiness
-	for _, part := range []any{e.cfg.Store, e.cfg.Executor} {
-		if p, ok := part.(ReadinessProbe); ok {
-			probes = append(probes[:len(probes):len(probes)], p)
-		}
-	}
-	answers := make([]error, len(probes))
-	var wg sync.WaitGroup
-	for i, p := range probes {
-		wg.Go(func() { answers[i] = p.Ready(ctx) })
-	}
-	wg.Wait()
-
-	ready := make(map[string]error, len(probes)+1)
-	for i, p := range probes {
-		ready[p.Name()] = errors.Join(ready[p.Name()], answers[i])
-	}
-	if e.drained.Err() != nil {
-		ready["engine"] = NewError(CodeServerDraining, "shutting down")
-	}
-	return ready
 }
 
 // Drain begins the end: creates are refused with SERVER_DRAINING (a repeat of

@@ -25,6 +25,8 @@ type Bridge struct {
 
 	// notReady is set when Shutdown begins.
 	notReady atomic.Bool
+	// dependencies is what the log knows of those of /ready.
+	dependencies dependencies
 	// shutdown lets one Shutdown at a time work; it holds one token.
 	shutdown chan struct{}
 	// drained says that the time of DrainConfig.NotReady is over. It is

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/gofiber/fiber/v2"
@@ -42,6 +43,7 @@ func (b *Bridge) Ready(c *fiber.Ctx) error {
 	body := readiness{Status: "ready", Details: map[string]string{}}
 	status := fiber.StatusOK
 	for name, err := range b.eng.Ready(ctx) {
+		b.dependencies.tell(ctx, b.cfg.Logger, name, err)
 		if err == nil {
 			body.Details[name] = "ok"
 			continue
@@ -52,9 +54,6 @@ func (b *Bridge) Ready(c *fiber.Ctx) error {
 		if errors.As(err, &e) && e.Message != "" {
 			body.Details[name] = e.Message
 		}
-		if engine.CodeOf(err) != engine.CodeServerDraining {
-			b.cfg.Logger.WarnContext(ctx, "not ready", slog.String("dependency", name), slog.Any("error", err))
-		}
 	}
 	if b.notReady.Load() { // the engine itself says so only when it refuses
 		status = fiber.StatusServiceUnavailable
@@ -64,4 +63,30 @@ func (b *Bridge) Ready(c *fiber.Ctx) error {
 		body.Status = "not_ready"
 	}
 	return b.sendJSON(c, status, body)
+}
+
+// dependencies is what the log has been told of what /ready depends on, so that
+// it is told once for each change, however many ask.
+type dependencies struct {
+	mu   sync.Mutex
+	down map[string]bool
+}
+
+func (d *dependencies) tell(ctx context.Context, log *slog.Logger, name string, err error) {
+	if engine.CodeOf(err) == engine.CodeServerDraining {
+		return // the host's own wish
+	}
+	d.mu.Lock()
+	before := d.down[name]
+	if d.down == nil {
+		d.down = map[string]bool{}
+	}
+	d.down[name] = err != nil
+	d.mu.Unlock()
+	switch {
+	case err != nil && !before:
+		log.WarnContext(ctx, "not ready", slog.String("dependency", name), slog.Any("error", err))
+	case err == nil && before:
+		log.InfoContext(ctx, "ready again", slog.String("dependency", name))
+	}
 }

@@ -1,9 +1,12 @@
 package fiberbridge_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"os"
 	"strings"
@@ -515,7 +518,9 @@ func TestPreforkIsRefused(t *testing.T) {
 
 func TestHealthAndReady(t *testing.T) {
 	var broken error
-	h := newHTTPHost(t, func(o *hostOptions) { o.engine.Readiness = []engine.ReadinessProbe{probe{&broken}} })
+	h := newHTTPHost(t, func(o *hostOptions) {
+		o.engine.Readiness, o.engine.ReadyTTL = []engine.ReadinessProbe{probe{&broken}}, 1
+	})
 	ask := func(path string) reply { return h.send(t, httptestGet(path)) }
 	if r := ask("/health"); r.status != 200 || r.body != `{"status":"ok"}` || r.header.Get("Cache-Control") != "no-store" {
 		t.Error(r)
@@ -533,6 +538,28 @@ func TestHealthAndReady(t *testing.T) {
 	}
 	if r := ask("/health"); r.status != 200 {
 		t.Error(r)
+	}
+}
+
+// An outage is one line of the log, however many ask.
+func TestReadyIsLoggedOncePerChange(t *testing.T) {
+	var broken error
+	var log bytes.Buffer
+	h := newHTTPHost(t, func(o *hostOptions) {
+		o.bridge.Logger = slog.New(slog.NewTextHandler(&log, nil))
+		o.engine.Readiness, o.engine.ReadyTTL = []engine.ReadinessProbe{probe{&broken}}, 1
+	})
+	for range 2 {
+		for _, broken = range []error{errors.New("refused"), nil} {
+			for range 20 {
+				if r := h.send(t, httptestGet("/ready")); (r.status == 200) != (broken == nil) {
+					t.Error(r)
+				}
+			}
+		}
+	}
+	if down, up := strings.Count(log.String(), "not ready"), strings.Count(log.String(), "ready again"); down != 2 || up != 2 {
+		t.Errorf("the log says %d times that it is not ready and %d times that it is again:\n%s", down, up, log.String())
 	}
 }
 
