@@ -19,21 +19,19 @@ import (
 // The exit codes.
 const (
 	exitOK          = 0
-	exitLost        = 1 // lost, repeated, out of order, or a gap that nobody announced
+	exitLost        = 1 // lost, repeated, out of order, a gap that nobody announced, or an attack that was felt
 	exitFailed      = 2 // wrong usage, or the set-up failed
 	exitInterrupted = 130
 )
 
-// roleEnv makes this program the bare server of a comparison.
+// roleEnv makes this program the bare server of a comparison, or an attacker.
 const roleEnv = "TASKBRIDGE_LOADTEST_ROLE"
 
 // pinnedEnv says that this program runs on the client's CPUs already.
 const pinnedEnv = "TASKBRIDGE_LOADTEST_PINNED"
 
 func main() {
-	if os.Getenv(roleEnv) == "bare" {
-		os.Exit(serveBare())
-	}
+	playRole()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	code := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
 	stop()
@@ -66,7 +64,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		return exitFailed
 	}
 	switch {
-	case r.Checks.Violations() > 0:
+	case r.Checks.Violations() > 0, len(r.Failures) > 0:
 		return exitLost
 	case r.Interrupted:
 		return exitInterrupted
@@ -74,6 +72,16 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		return exitFailed
 	}
 	return exitOK
+}
+
+// playRole ends the process if it is started for a part in a run.
+func playRole() {
+	switch os.Getenv(roleEnv) {
+	case "bare":
+		os.Exit(serveBare())
+	case "attacker":
+		os.Exit(playAttack())
+	}
 }
 
 // serveBare is the program as the bare server.

@@ -39,10 +39,8 @@ const (
 )
 
 func TestMain(m *testing.M) {
-	switch {
-	case os.Getenv(roleEnv) == "bare": // the program is the bare server, and so is this one
-		os.Exit(serveBare())
-	case os.Getenv(mainEnv) != "":
+	playRole() // the program is the bare server or an attacker, and so is this one
+	if os.Getenv(mainEnv) != "" {
 		main()
 	}
 	sidebyside.Tests(scenariosAtOnce)

@@ -56,6 +56,27 @@ func (m *meter) end() {
 	m.ending = true
 }
 
+// window returns the latencies since the last call, or since warm, and forgets
+// them.
+func (m *meter) window() *crowd.Latencies {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.gather()
+	all := m.totals
+	m.totals = crowd.Latencies{}
+	return &all
+}
+
+// resetPeaks makes the peaks count from now on.
+func (m *meter) resetPeaks() {
+	for _, p := range m.watched {
+		_ = proc.ResetPeak(int(p.pid.Load()))
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	clear(m.peaks)
+}
+
 // gather adds what came since the last time. m.mu is held.
 func (m *meter) gather() *crowd.Latencies {
 	l := m.crowd.Interval()

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/taskbridge/taskbridge-fiber/loadtest/internal/abuse"
 	"github.com/taskbridge/taskbridge-fiber/loadtest/internal/proc"
 )
 
@@ -56,6 +57,10 @@ type options struct {
 	kill          bool
 	pprof         bool
 
+	attackNames string
+	attacks     []*abuse.Attack
+	short       bool
+
 	json, html string
 }
 
@@ -67,8 +72,8 @@ const usageHead = `Usage: loadtest -scenario NAME [flags]
 
 Drives a server with thousands of real subscribers, checks every event of each,
 and measures. Exit status: 0 nothing lost, 1 something lost, repeated, out of
-order or a gap that was not announced, 2 wrong usage or the set-up failed, 130
-interrupted with nothing lost until then.
+order, a gap that was not announced, or an attack that others felt, 2 wrong
+usage or the set-up failed, 130 interrupted with nothing lost until then.
 
 Scenarios (with their defaults):
 `
@@ -119,6 +124,9 @@ func parseOptions(args []string, usage io.Writer) (*options, error) {
 	fs.Float64Var(&o.factor, "factor", 1.5, "ramp: each step is this many times the one before")
 	fs.Float64Var(&o.churn, "churn", 10, "soak: connections cut per second, a `number`")
 	fs.BoolVar(&o.kill, "kill", false, "deploy: SIGKILL instead of SIGTERM")
+
+	fs.StringVar(&o.attackNames, "attacks", "", "abuse: play these `attacks` only, with commas")
+	fs.BoolVar(&o.short, "short", false, "abuse: smaller numbers, and timings are reported, not judged")
 
 	fs.StringVar(&o.html, "html", "", "write a page with plots to this `file`")
 	fs.StringVar(&o.json, "json", "", "write everything to this `file`, - for standard output")
@@ -196,7 +204,35 @@ func (o *options) complete(given explicit) error {
 			return errors.New(c.what)
 		}
 	}
+	if err := o.completeAttacks(); err != nil {
+		return err
+	}
 	return o.completeCPUs()
+}
+
+// completeAttacks finds the attacks by their names.
+func (o *options) completeAttacks() error {
+	if o.attackNames == "" {
+		for i := range abuse.Attacks {
+			o.attacks = append(o.attacks, &abuse.Attacks[i])
+		}
+		return nil
+	}
+	if o.scenario != "abuse" {
+		return errors.New("-attacks is for the scenario abuse")
+	}
+	for name := range strings.SplitSeq(o.attackNames, ",") {
+		attack := abuse.Find(name)
+		if attack == nil || attack == &abuse.Busy {
+			var names []string
+			for i := range abuse.Attacks {
+				names = append(names, abuse.Attacks[i].Name)
+			}
+			return fmt.Errorf("-attacks: %q is none of %s", name, strings.Join(names, ", "))
+		}
+		o.attacks = append(o.attacks, attack)
+	}
+	return nil
 }
 
 func (o *options) completeCPUs() error {

@@ -57,6 +57,10 @@ func init() {
 			name: "deploy", about: "two demo hosts on one Redis, one of them restarted under load (-kill: killed); 1,000 subscribers, 20 tasks",
 			ownHost: true, defaults: deployDefaults, run: deploy,
 		},
+		{
+			name: "abuse", about: "attacks (-attacks) on a demo host while others work: what these feel of it; 200 subscribers, 20 creators",
+			ownHost: true, defaults: abuseDefaults, run: abused,
+		},
 	}
 }
 

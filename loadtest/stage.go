@@ -39,6 +39,8 @@ type stage struct {
 	clients  []*http.Client
 	round    int
 	window   int // connects at once in a loop, 0: the crowd's default
+	// hostFiles is the limit of descriptors of demo hosts, 0: ours.
+	hostFiles int
 }
 
 // measured is a process whose use is measured. Another one may take its place
@@ -156,7 +158,12 @@ func (s *stage) startHost(ctx context.Context, more ...string) (*server, error) 
 		args = append(args, "-pprof", "127.0.0.1:0")
 	}
 	args = append(append(args, more...), s.hostArgs...)
-	p, err := s.start(proc.Command{Path: s.hostPath, Args: args, CPUs: s.serverCPUs, Env: s.hostEnv()})
+	path := s.hostPath
+	if s.hostFiles > 0 {
+		args = append([]string{"-c", fmt.Sprintf(`ulimit -n %d && exec "$0" "$@"`, s.hostFiles), path}, args...)
+		path = "/bin/sh"
+	}
+	p, err := s.start(proc.Command{Path: path, Args: args, CPUs: s.serverCPUs, Env: s.hostEnv()})
 	if err != nil {
 		return nil, err
 	}

@@ -82,6 +82,14 @@ func (h *Hist) Mean() float64 {
 	return h.sum / float64(h.n)
 }
 
+// Over is how many values are above v, to the precision of a bucket.
+func (h *Hist) Over(v int64) (n uint64) {
+	for _, c := range h.counts[index(v)+1:] {
+		n += c
+	}
+	return n
+}
+
 // Quantile is the smallest value that q (0 to 1) of all values do not exceed,
 // to the precision of a bucket; 0 if there are no values.
 func (h *Hist) Quantile(q float64) int64 {

@@ -76,7 +76,7 @@ func (r *Report) HTML(w io.Writer) error {
 		*Report
 		Plots  []plot
 		Broken bool
-	}{r, plots, r.Checks.Violations() > 0})
+	}{r, plots, r.Checks.Violations() > 0 || len(r.Failures) > 0})
 }
 
 // charts are the plots of all rounds.

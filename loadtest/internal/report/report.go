@@ -19,11 +19,14 @@ type Report struct {
 	Server   string    `json:"server"`
 	Rounds   []*Round  `json:"rounds"`
 	// Figures are what the rounds amount to, for this scenario.
-	Figures     []Figure       `json:"figures,omitempty"`
-	Notes       []string       `json:"notes,omitempty"`
-	Checks      check.Counters `json:"checks"`
-	Violations  []string       `json:"violations,omitempty"`
-	Interrupted bool           `json:"interrupted,omitempty"`
+	Figures    []Figure       `json:"figures,omitempty"`
+	Notes      []string       `json:"notes,omitempty"`
+	Checks     check.Counters `json:"checks"`
+	Violations []string       `json:"violations,omitempty"`
+	// Failures are the goals of the scenario, other than that nothing is lost,
+	// that were missed, in words.
+	Failures    []string `json:"failures,omitempty"`
+	Interrupted bool     `json:"interrupted,omitempty"`
 }
 
 // Machine is what it ran on.

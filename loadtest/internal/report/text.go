@@ -28,6 +28,12 @@ func (r *Report) Text(w io.Writer) error {
 	for _, v := range r.Violations {
 		p.f("  %s\n", v)
 	}
+	if len(r.Failures) > 0 {
+		p.f("FAILED:\n")
+	}
+	for _, v := range r.Failures {
+		p.f("  %s\n", v)
+	}
 	return p.err
 }
 
