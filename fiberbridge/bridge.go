@@ -40,8 +40,8 @@ type Bridge struct {
 	textBytes int64
 	// noFiles: none are taken, or there is nowhere to keep them.
 	noFiles bool
-	// tellLimits lets what Fiber does with uploads be told once.
-	tellLimits sync.Once
+	// tellSettings lets what the app's settings leave open be told once.
+	tellSettings sync.Once
 	// owned caches where the bridge's handlers are in an app, for ErrorHandler.
 	owned ownedRoutes
 }
@@ -84,14 +84,24 @@ func New(cfg Config) (*Bridge, error) {
 // the app's server: Fiber's own parser drops parts that it does not understand
 // without a word. The form functions of fiber.Ctx work as before.
 //
-// If the app's settings do not go with UploadConfig, that is logged, once.
+// If the app's settings do not go with UploadConfig, or leave clients a way to
+// be in everybody's way (no ReadTimeout, a Concurrency that waiting polls can
+// take), that is logged, once, at WARN, with what to set.
 func (b *Bridge) Mount(router fiber.Router) error {
-	err := b.register(router, b.taskRoutes())
-	if err == nil && b.cfg.Routes.Create != routeOff {
-		leaveFormsToHandlers(appOf(router))
-		b.tellLimits.Do(func() { b.tellUploadLimits(router) })
+	if err := b.register(router, b.taskRoutes()); err != nil {
+		return err
 	}
-	return err
+	creates := b.cfg.Routes.Create != routeOff
+	if creates {
+		leaveFormsToHandlers(appOf(router))
+	}
+	b.tellSettings.Do(func() {
+		b.tellHostSettings(router)
+		if creates {
+			b.tellUploadLimits(router)
+		}
+	})
+	return nil
 }
 
 // MountHealth registers /health and /ready on router, usually the app itself,

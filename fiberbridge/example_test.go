@@ -52,6 +52,7 @@ func Example() {
 		StreamRequestBody:            true, // both: uploads pass through without being held
 		DisablePreParseMultipartForm: true,
 	})
+	app.Server().ReadTimeout = 10 * time.Second                // Fiber has none: nobody holds a connection by sending a byte now and then
 	if err := bridge.Mount(app.Group("/api/v1")); err != nil { // routes below the base path
 		log.Fatal(err)
 	}

@@ -433,6 +433,7 @@ func TestMountTellsUploadLimits(t *testing.T) {
 			h := newHTTPHost(t, func(o *hostOptions) {
 				o.bridge.Logger = slog.New(slog.NewTextHandler(&log, nil))
 				tt.change(o)
+				o.fiber.ReadTimeout = time.Minute // not what this is about
 			})
 			if err := h.bridge.Mount(h.app.Group("/again")); err != nil {
 				t.Fatal(err)

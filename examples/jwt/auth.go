@@ -21,20 +21,23 @@ type claims struct {
 
 // authFromToken returns the bridge's Config.Auth: it verifies the token of a
 // request and maps it to the engine's AuthContext. ExpiresAt is what ends a
-// stream when its token does.
+// stream when its token does. issuer and audience are what the token has to say
+// in iss and aud: a secret or key pair that signs tokens for several services
+// would otherwise make each of them good for all.
 //
 // The bridge asks it on each of its routes and answers a refusal in the
 // protocol's words, so no middleware has to stand in front of them. In
 // particular no middleware that lets a request with a bad token go on: on a
 // group that the host's own routes share, it would open those.
-func authFromToken(secret []byte) fiberbridge.AuthContextResolver {
-	parser := jwt.NewParser(jwt.WithValidMethods([]string{jwt.SigningMethodHS256.Alg()}), jwt.WithExpirationRequired())
+func authFromToken(secret []byte, issuer, audience string) fiberbridge.AuthContextResolver {
+	parser := jwt.NewParser(jwt.WithValidMethods([]string{jwt.SigningMethodHS256.Alg()}), jwt.WithExpirationRequired(),
+		jwt.WithIssuer(issuer), jwt.WithAudience(audience))
 	key := func(*jwt.Token) (any, error) { return secret, nil }
 	return func(c *fiber.Ctx) (engine.AuthContext, error) {
 		var said claims
 		// No cause goes along: a parser's error may repeat what a token says.
 		if _, err := parser.ParseWithClaims(tokenOf(c), &said, key); err != nil {
-			return engine.AuthContext{}, engine.NewError(engine.CodeAuthentication, "a valid token with an expiry is required")
+			return engine.AuthContext{}, engine.NewError(engine.CodeAuthentication, "a valid token with an expiry, for this service, is required")
 		}
 		if said.Subject == "" {
 			return engine.AuthContext{}, engine.NewError(engine.CodeAuthentication, "the token names no subject")

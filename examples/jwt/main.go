@@ -2,7 +2,7 @@
 // tasks, its scopes say what it may start, and its expiry ends the streams that
 // it opened. It is a module of its own, since only it needs the token library.
 //
-//	JWT_SECRET=... go run .
+//	JWT_SECRET=... JWT_ISSUER=https://id.example JWT_AUDIENCE=tasks go run .
 package main
 
 import (
@@ -29,11 +29,11 @@ func main() {
 }
 
 func run() error {
-	secret := []byte(os.Getenv("JWT_SECRET"))
-	if len(secret) < 32 {
-		return errors.New("JWT_SECRET must have at least 32 bytes") // RFC 7518, section 3.2
+	t, err := trustFromEnv(os.Getenv)
+	if err != nil {
+		return err
 	}
-	app, bridge, err := newApp(secret)
+	app, bridge, err := newApp(t)
 	if err != nil {
 		return err
 	}
@@ -42,7 +42,27 @@ func run() error {
 	return bridge.Listen(ctx, app, "127.0.0.1:8080")
 }
 
-func newApp(secret []byte) (*fiber.App, *fiberbridge.Bridge, error) {
+// trust says which tokens are believed.
+type trust struct {
+	secret           []byte
+	issuer, audience string
+}
+
+// trustFromEnv reads it. An empty issuer or audience would be everybody's.
+func trustFromEnv(getenv func(string) string) (trust, error) {
+	t := trust{[]byte(getenv("JWT_SECRET")), getenv("JWT_ISSUER"), getenv("JWT_AUDIENCE")}
+	switch {
+	case len(t.secret) < 32:
+		return trust{}, errors.New("JWT_SECRET must have at least 32 bytes") // RFC 7518, section 3.2
+	case t.issuer == "":
+		return trust{}, errors.New("JWT_ISSUER must say whose tokens are accepted (their iss)")
+	case t.audience == "":
+		return trust{}, errors.New("JWT_AUDIENCE must say what this service is called in tokens (their aud)")
+	}
+	return t, nil
+}
+
+func newApp(t trust) (*fiber.App, *fiberbridge.Bridge, error) {
 	store, err := memstore.New(memstore.Config{})
 	if err != nil {
 		return nil, nil, err
@@ -55,7 +75,7 @@ func newApp(secret []byte) (*fiber.App, *fiberbridge.Bridge, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	auth := authFromToken(secret)
+	auth := authFromToken(t.secret, t.issuer, t.audience)
 	bridge, err := fiberbridge.New(fiberbridge.Config{
 		Engine: eng, Auth: auth,
 		Uploads: fiberbridge.UploadConfig{Disable: true}, // its tasks take no files

@@ -30,10 +30,12 @@ func TestMain(m *testing.M) {
 
 var secret = []byte("a secret of this test alone, long enough")
 
+const issuer, audience = "https://id.example", "tasks"
+
 // token signs a token that ends at until, or never.
 func token(t *testing.T, subject, scope string, until time.Time) string {
 	t.Helper()
-	c := claims{Scope: scope, RegisteredClaims: jwt.RegisteredClaims{Subject: subject}}
+	c := claims{Scope: scope, RegisteredClaims: jwt.RegisteredClaims{Subject: subject, Issuer: issuer, Audience: jwt.ClaimStrings{"other", audience}}}
 	if !until.IsZero() {
 		c.ExpiresAt = jwt.NewNumericDate(until)
 	}
@@ -52,7 +54,7 @@ func sign(t *testing.T, method jwt.SigningMethod, c claims, key any) string {
 // serve runs the host on a free port and returns where its tasks are.
 func serve(t *testing.T) string {
 	t.Helper()
-	app, bridge, err := newApp(secret)
+	app, bridge, err := newApp(trust{secret, issuer, audience})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -155,18 +157,29 @@ func TestFollowATask(t *testing.T) {
 
 func TestRefusedTokens(t *testing.T) {
 	base := serve(t)
-	later := jwt.RegisteredClaims{Subject: "ada", ExpiresAt: jwt.NewNumericDate(time.Now().Add(time.Hour))}
+	later := jwt.RegisteredClaims{
+		Subject: "ada", ExpiresAt: jwt.NewNumericDate(time.Now().Add(time.Hour)), Issuer: issuer, Audience: jwt.ClaimStrings{audience},
+	}
+	but := func(change func(*claims)) string {
+		c := claims{Scope: "tasks:create", RegisteredClaims: later}
+		change(&c)
+		return sign(t, jwt.SigningMethodHS256, c, secret)
+	}
 	good := token(t, "ada", "", time.Now().Add(time.Hour))
 	for name, token := range map[string]string{
-		"none":            "",
-		"rubbish":         "a.b.c",
-		"expired":         token(t, "ada", "tasks:create", time.Now().Add(-time.Minute)),
-		"without an end":  token(t, "ada", "tasks:create", time.Time{}),
-		"without subject": token(t, "", "tasks:create", time.Now().Add(time.Hour)),
-		"unsigned":        sign(t, jwt.SigningMethodNone, claims{RegisteredClaims: later}, jwt.UnsafeAllowNoneSignatureType),
-		"another key":     sign(t, jwt.SigningMethodHS256, claims{RegisteredClaims: later}, []byte("not the key")),
-		"another method":  sign(t, jwt.SigningMethodHS512, claims{RegisteredClaims: later}, secret),
-		"cut off":         good[:len(good)-2],
+		"none":                 "",
+		"rubbish":              "a.b.c",
+		"expired":              token(t, "ada", "tasks:create", time.Now().Add(-time.Minute)),
+		"without an end":       token(t, "ada", "tasks:create", time.Time{}),
+		"without subject":      token(t, "", "tasks:create", time.Now().Add(time.Hour)),
+		"unsigned":             sign(t, jwt.SigningMethodNone, claims{RegisteredClaims: later}, jwt.UnsafeAllowNoneSignatureType),
+		"another key":          sign(t, jwt.SigningMethodHS256, claims{RegisteredClaims: later}, []byte("not the key")),
+		"another method":       sign(t, jwt.SigningMethodHS512, claims{RegisteredClaims: later}, secret),
+		"of another issuer":    but(func(c *claims) { c.Issuer = "https://other.example" }),
+		"without issuer":       but(func(c *claims) { c.Issuer = "" }),
+		"for another audience": but(func(c *claims) { c.Audience = jwt.ClaimStrings{"other"} }),
+		"without audience":     but(func(c *claims) { c.Audience = nil }),
+		"cut off":              good[:len(good)-2],
 	} {
 		res := do(t, http.MethodGet, base+"/aaaaaaaaaaaaaaaa", token, "")
 		var e struct{ Code string }
@@ -185,6 +198,25 @@ func TestRefusedTokens(t *testing.T) {
 		}
 		if code := closeCode(t, base, token); code != websocket.StatusPolicyViolation {
 			t.Errorf("%s: a page's WebSocket ends with %v, want 1008", name, code)
+		}
+	}
+}
+
+// A host that does not say whose tokens it accepts would accept everybody's.
+func TestTrustFromEnv(t *testing.T) {
+	whole := map[string]string{"JWT_SECRET": string(secret), "JWT_ISSUER": issuer, "JWT_AUDIENCE": audience}
+	if got, err := trustFromEnv(func(name string) string { return whole[name] }); err != nil || got.issuer != issuer || got.audience != audience {
+		t.Errorf("%+v, %v", got, err)
+	}
+	for missing := range whole {
+		_, err := trustFromEnv(func(name string) string {
+			if name == missing {
+				return ""
+			}
+			return whole[name]
+		})
+		if err == nil || !strings.Contains(err.Error(), missing) {
+			t.Errorf("without %s: %v", missing, err)
 		}
 	}
 }
