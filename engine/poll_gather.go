@@ -29,10 +29,10 @@ func (r PollRequest) gathers(v view, waited bool) bool {
 		return false
 	}
 	last := v.events[len(v.events)-1].ID.Millis
-	if last < r.After.Millis || last-r.After.Millis > uint64(r.Gather.Milliseconds()) { //nolint:gosec // it is positive
+	if last < r.After.Millis || last-r.After.Millis > uint64(r.Gather.Milliseconds()) {
 		return false
 	}
-	return waited || uint64(time.Now().Add(-gatherFresh).UnixMilli()) < last //nolint:gosec // the clock is past 1970
+	return waited || uint64(time.Now().Add(-gatherFresh).UnixMilli()) < last
 }
 
 // full reports whether nothing can be added to the page.

@@ -367,11 +367,12 @@ func parseForm(values map[string][]string, files map[string]int) (engine.CreateR
 	name := func(field string) string {
 		before := len(wrong)
 		s, given := text(field)
-		if !given && files[field] > 0 {
+		switch {
+		case !given && files[field] > 0:
 			wrong.add(field, "is a file; it must be a text field")
-		} else if !given {
+		case !given:
 			wrong.add(field, "is required")
-		} else if len(wrong) == before {
+		case len(wrong) == before:
 			checkName(&wrong, field, s)
 		}
 		return s

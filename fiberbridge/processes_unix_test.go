@@ -35,7 +35,7 @@ func init() {
 		return
 	}
 	if err := runProcess(addr); err != nil {
-		fmt.Println(err)
+		_, _ = fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
 	os.Exit(0)
@@ -65,7 +65,7 @@ func runProcess(addr string) error {
 	if err != nil {
 		return err
 	}
-	fmt.Println("listening")
+	_, _ = fmt.Fprintln(os.Stdout, "listening")
 	return bridge.Serve(ctx, app, ln)
 }
 

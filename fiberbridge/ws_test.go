@@ -1,6 +1,7 @@
 package fiberbridge
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -523,7 +524,7 @@ func TestWSPongTimeout(t *testing.T) {
 		begin := time.Now()
 		rest, err := io.ReadAll(c.raw)
 		// Pings, of which a busy machine may send another one, and no close frame.
-		if d := time.Since(begin); err != nil || len(rest) == 0 || strings.Trim(string(rest), "\x89\x00") != "" || d < 150*time.Millisecond {
+		if d := time.Since(begin); err != nil || len(rest) == 0 || len(bytes.ReplaceAll(rest, []byte{0x89, 0}, nil)) > 0 || d < 150*time.Millisecond {
 			t.Errorf("%q %v after %v", rest, err, d)
 		}
 		soon(t, begin)
