@@ -35,7 +35,7 @@ func init() {
 		return
 	}
 	if err := runProcess(addr); err != nil {
-		_, _ = fmt.Fprintln(os.Stderr, err)
+		_, _ = fmt.Fprintln(os.Stdout, err)
 		os.Exit(1)
 	}
 	os.Exit(0)

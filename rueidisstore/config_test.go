@@ -15,7 +15,7 @@ func TestConfig(t *testing.T) {
 		t.Errorf("the defaults are refused: %v", err)
 	}
 	// No duration or size is left at zero, but where zero means none.
-	zero := []string{"Append.MaxFlushDelay", "Wait.Replicas", "Wait.Fsync", "IDSecret", "Attachments"}
+	zero := []string{"Append.MaxFlushDelay", "Wait.Replicas", "Wait.Fsync", "IDSecret", "Attachments", "Subjects.MaxTasks", "Subjects.MaxBytes"}
 	var walk func(prefix string, v reflect.Value)
 	walk = func(prefix string, v reflect.Value) {
 		for i := range v.NumField() {

@@ -45,22 +45,44 @@ func (s *Store) ReadBytes(ctx context.Context, taskID string, after engine.Event
 	// An entry holds an event after the cursor at least, except one: the
 	// cursor's own, or the header.
 	count := min(limit, firstEntries, max(maxBytes/largeEntry, 1)) + 1
-	answers := s.client.DoMulti(ctx,
-		s.entriesFrom(log, after, count),
-		b().Xrange().Key(log).Start("-").End("+").Count(2).Build(),
-		b().Get().Key(s.keys.state(taskID)).Build(),
-		b().Hget().Key(s.keys.task(taskID)).Field(fieldIncarnation).Build(),
-	)
-	incarnation, err := answers[3].ToString()
-	if rueidis.IsRedisNil(err) || err == nil && incarnation != incarnationOf(taskID) {
-		return engine.Page{}, errNotFound()
-	}
-	for _, a := range answers {
-		if err := a.Error(); err != nil && !rueidis.IsRedisNil(err) {
+	var p engine.Page
+	var fetched int
+	for proven := false; ; proven = true {
+		asked := rueidis.Commands{
+			s.entriesFrom(log, after, count),
+			b().Xrange().Key(log).Start("-").End("+").Count(2).Build(),
+			b().Get().Key(s.keys.state(taskID)).Build(),
+			b().Hget().Key(s.keys.task(taskID)).Field(fieldIncarnation).Build(),
+		}
+		if proven {
+			asked = append(asked, b().Set().Key(s.keys.proof(0)).Value("").Px(proofTTL).Build())
+		}
+		answers := s.client.DoMulti(ctx, asked...)
+		incarnation, err := answers[3].ToString()
+		if rueidis.IsRedisNil(err) || err == nil && incarnation != incarnationOf(taskID) {
+			return engine.Page{}, errNotFound()
+		}
+		for _, a := range answers {
+			// A replica does not say that it is full: it holds what it is sent.
+			if err := a.Error(); err != nil && !rueidis.IsRedisNil(err) && !begins(asAnswer(err), full) {
+				return engine.Page{}, classify("read a log", err)
+			}
+		}
+		p, fetched, err = readPage(taskID, after, limit, answers)
+		if errors.Is(err, errUnreadable) {
+			return engine.Page{}, damaged("read a log", err)
+		}
+		if err != nil {
 			return engine.Page{}, classify("read a log", err)
 		}
+		// A cursor that the log does not reach says that its tail was lost, or that
+		// this is a server that was demoted and lags behind: one that takes a write
+		// is not. In a Cluster such a server answers MOVED.
+		if proven || after.Ordinal <= p.Last.Ordinal || s.client.Mode() == rueidis.ClientModeCluster {
+			break
+		}
 	}
-	p, fetched, err := readPage(taskID, after, limit, answers)
+	var err error
 	for entries := fetched; err == nil && fetched == count && len(p.Events) < limit && p.More; entries += fetched {
 		bytes := payloadBytes(p.Events)
 		if bytes >= maxBytes {
