@@ -85,6 +85,9 @@ func (e *Engine) create(ctx context.Context, auth AuthContext, req CreateRequest
 	if CodeOf(err) != CodeTaskNotFound {
 		return CreateResult{}, storeError("look the request up", err)
 	}
+	if err := e.volume.take(task.Owner, time.Now(), len(task.Input)+len(task.Metadata)); err != nil {
+		return CreateResult{}, err
+	}
 	if !e.creates.enter() {
 		return CreateResult{}, NewError(CodeServerDraining, "the server is shutting down")
 	}

@@ -43,7 +43,7 @@ func (e *Engine) AdmitCreate(ctx context.Context, auth AuthContext, head CreateH
 	if err := e.admitCaller(ctx, &auth); err != nil {
 		return nil, e.orDraining(err)
 	}
-	if err := e.rate.take(auth.Subject, time.Now()); err != nil {
+	if err := e.rate.take(auth.Subject, time.Now(), 1); err != nil {
 		return nil, err
 	}
 	if e.forms != nil && head.Form {

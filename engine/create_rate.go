@@ -14,6 +14,13 @@ type CreateRate struct {
 	PerSecond int
 	// Burst is how many may come at once. Defaults to ten times PerSecond.
 	Burst int
+	// BytesPerSecond bounds the input and metadata of the tasks that one subject
+	// creates, in the long run: what the store has to keep. Repeats do not count,
+	// files have bounds of their own. Defaults to 4 MiB; negative is no bound.
+	BytesPerSecond int
+	// BurstBytes is how much of it may come at once. Defaults to 16 times
+	// BytesPerSecond.
+	BurstBytes int
 }
 
 // rateSubjects is how many subjects are remembered in each of two generations.
@@ -21,53 +28,55 @@ type CreateRate struct {
 // a burst is made good.
 const rateSubjects = 1 << 14
 
-// createRate holds a bucket for each subject that created lately.
-type createRate struct {
-	CreateRate
+// subjectRate holds a token bucket for each subject that took lately.
+type subjectRate struct {
+	perSecond, burst float64 // perSecond < 0: no bound
+	message          string  // of the refusal
 
 	mu            sync.Mutex
-	young, before map[string]*createBucket
+	young, before map[string]*bucket
 }
 
-// createBucket is a token bucket.
-type createBucket struct {
+// bucket is a token bucket.
+type bucket struct {
 	spent float64 // tokens that are missing
 	at    time.Time
 }
 
-// take takes a token for subject, or refuses with RATE_LIMITED and the time
-// until there is one.
-func (c *createRate) take(subject string, now time.Time) error {
-	if c.PerSecond < 0 {
+// take takes n tokens for subject, or refuses with RATE_LIMITED and the time
+// until there are as many. More than the burst take the whole of it.
+func (c *subjectRate) take(subject string, now time.Time, n int) error {
+	if c.perSecond < 0 {
 		return nil
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	b := c.bucket(subject)
 	// A clock that went back refills nothing.
-	refilled := max(now.Sub(b.at).Seconds(), 0) * float64(c.PerSecond)
+	refilled := max(now.Sub(b.at).Seconds(), 0) * c.perSecond
 	b.spent, b.at = max(b.spent-refilled, 0), now
-	if over := b.spent + 1 - float64(c.Burst); over > 0 {
-		err := NewError(CodeRateLimited, "too many tasks are asked for at once")
-		err.RetryAfter = time.Duration(over / float64(c.PerSecond) * float64(time.Second))
+	tokens := min(float64(n), c.burst)
+	if over := b.spent + tokens - c.burst; over > 0 {
+		err := NewError(CodeRateLimited, c.message)
+		err.RetryAfter = time.Duration(over / c.perSecond * float64(time.Second))
 		return err
 	}
-	b.spent++
+	b.spent += tokens
 	return nil
 }
 
 // bucket finds or makes a subject's. When there are too many, those who have not
 // created since the last time are forgotten. mu is held.
-func (c *createRate) bucket(subject string) *createBucket {
+func (c *subjectRate) bucket(subject string) *bucket {
 	if b := c.young[subject]; b != nil {
 		return b
 	}
 	b := c.before[subject]
 	if b == nil {
-		b = &createBucket{}
+		b = &bucket{}
 	}
 	if c.young == nil || len(c.young) >= rateSubjects {
-		c.young, c.before = make(map[string]*createBucket), c.young
+		c.young, c.before = make(map[string]*bucket), c.young
 	}
 	c.young[subject] = b
 	return b

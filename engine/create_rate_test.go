@@ -3,6 +3,7 @@ package engine_test
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -94,4 +95,49 @@ func TestCreateRateUnbounded(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+}
+
+// What a subject adds to the store is bounded in bytes, repeats and other subjects
+// aside. A task larger than the burst is let in when the burst is there.
+func TestCreateVolume(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, func(c *engine.Config, _ *memConfig) {
+			c.Creates = engine.CreateRate{BytesPerSecond: 1000, BurstBytes: 3000}
+		})
+		defer w.stop(t)()
+		create := func(auth engine.AuthContext, id string, size int) error {
+			req := request(id)
+			req.Input = []byte(`{"x":"` + strings.Repeat("x", size-len(`{"x":""}`)) + `"}`)
+			req.Metadata = nil
+			_, err := w.Create(t.Context(), auth, req)
+			return err
+		}
+		for i := range 3 {
+			if err := create(alice, fmt.Sprint(i), 990); err != nil {
+				t.Fatalf("create %d: %v", i, err)
+			}
+		}
+		var e *engine.Error
+		if err := create(alice, "too much", 990); !errors.As(err, &e) || e.Code != engine.CodeRateLimited ||
+			e.RetryAfter <= 0 || e.RetryAfter > time.Second {
+			t.Fatalf("over the burst: got %v, want RATE_LIMITED for a second at most", err)
+		}
+		if err := create(alice, "1", 990); err != nil {
+			t.Errorf("a repeat: %v", err)
+		}
+		if err := create(bob, "1", 990); err != nil {
+			t.Errorf("another subject: %v", err)
+		}
+		time.Sleep(e.RetryAfter)
+		if err := create(alice, "too much", 990); err != nil {
+			t.Errorf("after the time that was named: %v", err)
+		}
+		time.Sleep(time.Hour)
+		if err := create(alice, "large", 10_000); err != nil {
+			t.Errorf("larger than the burst, which is there: %v", err)
+		}
+		if err := create(alice, "small", 990); engine.CodeOf(err) != engine.CodeRateLimited {
+			t.Errorf("right behind it: got %v, want RATE_LIMITED", err)
+		}
+	})
 }

@@ -34,6 +34,8 @@ func (c Config) withDefaults() Config {
 	c.Lease.RestartWithin = cmp.Or(c.Lease.RestartWithin, 15*time.Minute)
 	c.ReadyTTL = cmp.Or(c.ReadyTTL, time.Second)
 	c.Creates.PerSecond = cmp.Or(c.Creates.PerSecond, 100)
+	c.Creates.BytesPerSecond = cmp.Or(c.Creates.BytesPerSecond, 4<<20)
+	c.Creates.BurstBytes = cmp.Or(c.Creates.BurstBytes, max(16*c.Creates.BytesPerSecond, 1))
 	c.Creates.Burst = cmp.Or(c.Creates.Burst, max(10*c.Creates.PerSecond, 1))
 	c.Revocations.TTL = cmp.Or(c.Revocations.TTL, 24*time.Hour)
 	c.Revocations.Max = cmp.Or(c.Revocations.Max, 10_000)
@@ -84,6 +86,7 @@ func (c Config) validate() error {
 		{"Emit.BufferBytes", int64(c.Emit.BufferBytes), 1, 0},
 		{"Emit.RollUpBytes", int64(c.Emit.RollUpBytes), 1, 0},
 		{"Creates.Burst", int64(c.Creates.Burst), 1, 0},
+		{"Creates.BurstBytes", int64(c.Creates.BurstBytes), 1, 0},
 		{"Revocations.Max", int64(c.Revocations.Max), 1, 0},
 	} {
 		switch {

@@ -15,7 +15,8 @@ type Engine struct {
 	hub     *fanout.Hub
 	emitter *Emitter
 	revoked revoked
-	rate    createRate
+	rate    subjectRate   // of create requests
+	volume  subjectRate   // of what is created, in bytes
 	bounded BoundedReader // the store, if it is one
 	forms   FormPolicy    // Config.Uploads, if it is one
 
@@ -59,7 +60,10 @@ func New(cfg Config) (*Engine, error) {
 	e.drained, e.drain = context.WithCancel(context.Background())
 	e.life, e.endLife = context.WithCancel(context.Background())
 	e.emitter = newEmitter(e.drained, cfg)
-	e.rate.CreateRate = cfg.Creates
+	e.rate.perSecond, e.rate.burst = float64(cfg.Creates.PerSecond), float64(cfg.Creates.Burst)
+	e.rate.message = "too many tasks are asked for at once"
+	e.volume.perSecond, e.volume.burst = float64(cfg.Creates.BytesPerSecond), float64(cfg.Creates.BurstBytes)
+	e.volume.message = "too many bytes are created at once"
 	e.bounded, _ = cfg.Store.(BoundedReader)
 	e.forms, _ = cfg.Uploads.(FormPolicy)
 	e.handOffs = newHandOffs(e.drained, e.emitter, cfg.Executor, cfg.Logger)
