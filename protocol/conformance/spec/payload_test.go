@@ -1,9 +1,9 @@
 package spec_test
 
 import (
-	"bytes"
 	"encoding/json"
 	"maps"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -30,8 +30,7 @@ func TestPayloadChecksAgreeWithSchemas(t *testing.T) {
 		bySchema := p.Message(schema, text)
 		// A schema cannot tell 1.0 from 1. Clients with typed decoders can, so the
 		// engine is stricter there.
-		stricter := byEngine != nil && (bytes.Contains(text, []byte(`"schemaVersion":1.0`)) ||
-			bytes.Contains(text, []byte(`"schemaVersion":1e2`)))
+		stricter := byEngine != nil && wholeAsFraction.Match(text)
 		if (byEngine == nil) != (bySchema == nil) && !stricter {
 			t.Errorf("%s %s\nthe engine says %v\nthe schema says %v", eventType, text, byEngine, bySchema)
 		}
@@ -70,6 +69,10 @@ func TestPayloadChecksAgreeWithSchemas(t *testing.T) {
 		t.Errorf("only %d payloads were taken and %d refused", taken, refused)
 	}
 }
+
+// wholeAsFraction finds a whole number that is not written as one, where the
+// engine wants one.
+var wholeAsFraction = regexp.MustCompile(`"(schemaVersion|restarts)":1(\.0|e2)`)
 
 // values are what a member may be damaged to: some fit some types.
 var values = []any{
