@@ -62,18 +62,19 @@ type Config struct {
 	// to 64 MiB.
 	CacheBytes int
 
-	// ProbeInterval is about how often a process proves by a small write that Redis
-	// takes writes, on each connection that it reads or writes by: Ready gives what
-	// came of it, and a connection to a server that was demoted is given up.
-	// Defaults to 1s.
+	// ProbeInterval is the time between the small writes by which a process finds
+	// out whether Redis takes writes, on each connection that it reads or writes by.
+	// Ready returns the last result, and connections to a server that was demoted
+	// are dropped. Defaults to 1s.
 	ProbeInterval time.Duration
 
 	// CommandTimeout bounds every command, retries included. Defaults to 2s.
 	CommandTimeout time.Duration
 
-	// Subjects bounds what one subject's tasks hold. Defaults to no bound: how
-	// much there is to share, the host knows.
+	// Subjects bounds the tasks of one subject and their bytes. Defaults to no
+	// bound: only the host knows how much there is to share.
 	Subjects SubjectConfig
+
 	// Actions bounds what is kept of suspensions and the answers to them.
 	Actions ActionConfig
 	// Append tunes the pipeline that appends go through.

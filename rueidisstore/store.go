@@ -99,6 +99,7 @@ func newStore(ctx context.Context, cfg Config, conns *links, proof *proof) (*Sto
 	}
 	s := &Store{
 		cfg: cfg, keys: newKeyspace(cfg.Prefix), client: client, proof: proof, dues: newDueQueue(), deadlines: deadlines{timeout: cfg.CommandTimeout},
+		recounts:        recounts{wanted: make(chan string, recountQueue)},
 		maxStreamLength: strconv.Itoa(cfg.MaxStreamLength + followSlack), maxStreamBytes: strconv.FormatInt(cfg.MaxStreamBytes, 10),
 		quick:       newQuickScript(cfg.MaxStreamLength+followSlack, cfg.MaxStreamBytes),
 		maxResolved: strconv.Itoa(cfg.Actions.MaxResolved), unsound: make(chan int, dueShards),
@@ -123,6 +124,9 @@ func (s *Store) start(ctx context.Context) error {
 	s.running.Go(s.keepProving)
 	s.running.Go(s.maintain)
 	s.running.Go(s.applyDues)
+	if s.cfg.Subjects.bounded() {
+		s.running.Go(s.recountWanted)
+	}
 	return nil
 }
 

@@ -15,10 +15,11 @@ import (
 	"github.com/taskbridge/taskbridge-fiber/engine"
 )
 
-// What a subject holds is counted in one hash, in a slot of its own: a task is
-// counted before it is created, so that no crash leaves one that is not. That a
-// task is gone, or has grown, nobody writes there: it is found out when the
-// subject's share seems used up, and now and then, by asking Redis.
+// What a subject holds is counted in one hash, in a slot of its own. A task is
+// counted before it is created, so that a crash leaves no task uncounted. The
+// hash is not told when a task is gone or has grown: the store finds that out by
+// asking Redis about each task, when the subject's share seems used up and after
+// every recountEvery creates.
 
 var (
 	//go:embed subject_take.lua
@@ -31,28 +32,32 @@ var (
 )
 
 const (
-	// recountEvery is after how many creates a subject's tasks are asked about.
+	// recountEvery is the number of a subject's creates in this process after which
+	// its tasks are counted again.
 	recountEvery = 64
-	// recountPause is how long a recount holds that changed nothing.
+	// recountPause is the shortest time between two recounts of one subject in this
+	// process.
 	recountPause = time.Second
-	// recountChunk bounds one round of questions.
+	// recountChunk bounds the tasks that one round trip asks about.
 	recountChunk = 200
-	// createMargin is how old a count must be before a missing record says that
-	// the task is gone; until then it may be about to be created.
+	// recountQueue bounds the recounts that wait.
+	recountQueue = 64
+	// createMargin is how long ago a task must have been counted before a missing
+	// record says that it is gone; until then it may be about to be created.
 	createMargin = time.Minute
-	// keysOverhead is about what Redis takes for the keys of a task.
+	// keysOverhead is about what Redis needs for the keys of a task.
 	keysOverhead = 2 << 10
 )
 
-// SubjectConfig bounds what the tasks of one subject hold, those that are over
-// included until their TTL. A create beyond a bound is refused with RATE_LIMITED.
-// With a bound, a create takes one more round trip.
+// SubjectConfig bounds the tasks of one subject. Finished tasks count until their
+// TTL ends. A create beyond a bound is refused with RATE_LIMITED. With a bound, a
+// create takes one more round trip.
 type SubjectConfig struct {
 	// MaxTasks is how many tasks one subject may have. Defaults to no bound.
 	MaxTasks int
-	// MaxBytes is how much memory their records and logs may take, as Redis
-	// reckons it (MEMORY USAGE). Growth of a log is noticed some creates late.
-	// Defaults to no bound.
+	// MaxBytes is how much memory the records and logs of these tasks may take, as
+	// Redis's MEMORY USAGE reports it. Growth of a log is noticed up to 64 creates
+	// late. Defaults to no bound.
 	MaxBytes int64
 }
 
@@ -70,32 +75,68 @@ func (c SubjectConfig) limits() (tasks, bytes string) {
 	return tasks, bytes
 }
 
-// held names what a subject holds; the name is derived, as task ids are.
+// held returns the key of the hash that counts a subject's tasks. It is derived
+// from the subject, as task ids are.
 func (s *Store) held(owner string) string {
 	mac := hmac.New(sha256.New, *s.secret.Load())
 	mac.Write([]byte("subject\x00" + owner))
 	return s.keys.versioned + "held:" + idEncoding.EncodeToString(mac.Sum(nil))[:idLength]
 }
 
-// recounts keeps one subject's tasks from being asked about by many at once.
+// recounts decides when a subject's tasks are counted again.
 type recounts struct {
-	mu   sync.Mutex
-	last map[string]time.Time // when the last one began, by key
+	// wanted holds the keys that recountWanted is to count again.
+	wanted chan string
+
+	mu    sync.Mutex
+	byKey map[string]*recounted
 }
 
-// begin reports whether it is time to recount key.
+// recounted is what this process knows of one subject's hash.
+type recounted struct {
+	last    time.Time // when the last recount began
+	creates int       // since then
+}
+
+// of returns what is known of key. mu is held.
+func (r *recounts) of(key string) *recounted {
+	k := r.byKey[key]
+	if k == nil {
+		if r.byKey == nil || len(r.byKey) >= 10_000 {
+			r.byKey = map[string]*recounted{}
+		}
+		k = &recounted{}
+		r.byKey[key] = k
+	}
+	return k
+}
+
+// begin reports whether the caller may recount key now.
 func (r *recounts) begin(key string) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	now := time.Now()
-	if now.Sub(r.last[key]) < recountPause {
+	k, now := r.of(key), time.Now()
+	if now.Sub(k.last) < recountPause {
 		return false
 	}
-	if r.last == nil || len(r.last) > 10_000 {
-		r.last = map[string]time.Time{}
-	}
-	r.last[key] = now
+	k.last, k.creates = now, 0
 	return true
+}
+
+// created notes a create, and asks for a recount if it is time for one. It does
+// not wait.
+func (r *recounts) created(key string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	k, now := r.of(key), time.Now()
+	if k.creates++; k.creates < recountEvery || now.Sub(k.last) < recountPause {
+		return
+	}
+	select {
+	case r.wanted <- key:
+		k.last, k.creates = now, 0
+	default: // many wait; a later create asks again
+	}
 }
 
 // takeShare counts a task that is about to be created, or refuses it.
@@ -114,9 +155,7 @@ func (s *Store) takeShare(ctx context.Context, task *engine.Task, fields []strin
 		case err != nil:
 			return err
 		case counted > 0:
-			if counted%recountEvery == 0 && s.recounts.begin(key) {
-				s.running.Go(func() { s.recountLater(key) })
-			}
+			s.recounts.created(key)
 			return nil
 		case again || !s.recounts.begin(key):
 			e := engine.NewError(engine.CodeRateLimited, "you have too much stored here")
@@ -129,7 +168,8 @@ func (s *Store) takeShare(ctx context.Context, task *engine.Task, fields []strin
 	}
 }
 
-// count gives how many tasks are counted, negative if there is no room.
+// count counts a task of size bytes. It returns how many tasks are counted, negative
+// if there was no room.
 func (s *Store) count(ctx context.Context, key, taskID string, size int) (int64, error) {
 	tasks, bytes := s.cfg.Subjects.limits()
 	ctx, done := s.bound(ctx)
@@ -140,8 +180,8 @@ func (s *Store) count(ctx context.Context, key, taskID string, size int) (int64,
 	return n, classify("count a subject's tasks", err)
 }
 
-// giveShareBack is for a task that was counted and not created. What a crash
-// leaves is found by a recount.
+// giveShareBack uncounts a task that was counted and then not created. If the
+// process dies before that, a recount finds it.
 func (s *Store) giveShareBack(ctx context.Context, task *engine.Task) {
 	if !s.cfg.Subjects.bounded() {
 		return
@@ -158,9 +198,18 @@ func (s *Store) giveShareBack(ctx context.Context, task *engine.Task) {
 	}
 }
 
-func (s *Store) recountLater(key string) {
-	if err := s.recount(s.life, key); err != nil && s.life.Err() == nil {
-		s.complain("recount what a subject holds", err)
+// recountWanted does the recounts that recounts.created asks for, until the store is
+// closed.
+func (s *Store) recountWanted() {
+	for {
+		select {
+		case <-s.life.Done():
+			return
+		case key := <-s.recounts.wanted:
+			if err := s.recount(s.life, key); err != nil {
+				s.complain("recount what a subject holds", err)
+			}
+		}
 	}
 }
 

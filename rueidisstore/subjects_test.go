@@ -121,6 +121,30 @@ func TestSubjectsBytesAreBounded(t *testing.T) {
 	}
 }
 
+// Logs that grow are counted again after every recountEvery creates, also if the
+// subject never has that many tasks at once.
+func TestSubjectsGrowthIsNoticed(t *testing.T) {
+	t.Parallel()
+	b := openShared(t, SubjectConfig{MaxBytes: 100 << 20})
+	kept, err := b.createFor("ann", "kept", 10)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.Append(t.Context(), engine.Append{
+		TaskID: kept.ID, Token: "1", Events: []engine.Draft{message(strings.Repeat("x", 200<<10))},
+	}); err != nil {
+		t.Fatal(err)
+	}
+	for i := range recountEvery {
+		task, err := b.createFor("ann", fmt.Sprint(i), 10)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b.giveShareBack(t.Context(), &task)
+	}
+	eventually(t, "the log's 200 KiB are counted", func() bool { _, bytes := b.heldBy("ann"); return bytes > 200<<10 })
+}
+
 // Of many creates at once no more than the bound are counted and created, and
 // equal ones count once.
 func TestSubjectsShareUnderARace(t *testing.T) {
