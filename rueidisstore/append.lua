@@ -124,9 +124,9 @@ if newstatus then
   over = terminal(newstatus)
 end
 if newstatus and ARGV[12] ~= '' then
-  -- Redis that is full refuses a script's first write if it takes memory, and
-  -- lets the rest of a script pass that has written already. A task may always
-  -- end: that is what gives memory back.
+  -- A full Redis refuses a script's first write if it takes memory, and allows
+  -- all writes of a script that has already written. This write takes no memory.
+  -- A task can always end, since finished tasks are what gives memory back.
   redis.call('HDEL', task, '')
 end
 local function remember()

@@ -16,8 +16,8 @@ var (
 	//go:embed save_keep.lua
 	saveKeepSource string
 
-	// Events that go with a checkpoint are appended by the very text that appends
-	// all others.
+	// Events that go with a checkpoint are appended by the same Lua text as all
+	// others.
 	saveScript = newMakingScript(saveCheckSource + "local function append()\n" + appendSource + "\nend\n" + saveKeepSource)
 )
 
@@ -31,8 +31,8 @@ func (s *Store) runSave(ctx context.Context, c *engine.Checkpoint, keys, args []
 	return saveScript.exec(ctx, s.client, taskKeys, keys, args)
 }
 
-// Checkpoint implements engine.Checkpoints: one round trip. The record comes
-// first, so that the checkpoint is not older than it.
+// Checkpoint implements engine.Checkpoints in one round trip. It reads the record
+// first, so that the checkpoint is not older than the record.
 func (s *Store) Checkpoint(ctx context.Context, taskID string) (engine.Checkpoint, error) {
 	if s.isClosed() {
 		return engine.Checkpoint{}, errClosed()

@@ -24,8 +24,9 @@ var passing = []string{
 	"max number of clients reached", "ERR max number of clients reached", "NOQUORUM", "NOGOODSLAVE", "INPROG",
 }
 
-// full is the answer to what takes memory when maxmemory is reached. Reads are
-// answered all the same, and so are the writes that the scripts exempt.
+// full is the beginning of the answer to a command that takes memory when maxmemory
+// is reached. Redis still answers reads, and runs scripts that first make a write
+// that takes no memory.
 var full = []string{"OOM"}
 
 // refusals are the beginnings of Redis's answers to a user who may not. New makes

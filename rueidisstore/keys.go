@@ -102,7 +102,8 @@ func (k keyspace) due(shard int) string { return k.versioned + "due:" + strconv.
 // lease is held by the node that works the shard off.
 func (k keyspace) lease(shard int) string { return k.due(shard) + ":lease" }
 
-// proof is what is written to find out whether Redis takes writes; see proof.go.
+// proof is the key that is written to find out whether Redis takes writes; see
+// proof.go.
 func (k keyspace) proof(shard int) string { return k.versioned + "proof:" + strconv.Itoa(shard) }
 
 func shardOf(taskID string) int {

@@ -17,14 +17,14 @@ import (
 // close those that lead to the wrong server: after a promotion behind a virtual
 // IP, a Service or a TCP proxy, the old connections stay with the old server,
 // which answers READONLY for ever. rueidis drops a connection only if it breaks,
-// and has no call that does.
+// and has no call that drops one.
 type links struct {
 	logger  *slog.Logger
-	dropped func() // called after some were
-	// dialed is how many connections there have been; it numbers them.
+	dropped func() // called after connections were dropped
+	// dialed counts the connections that were ever made; it numbers them.
 	dialed atomic.Uint64
 
-	// life ends with abort; no connection is made after it.
+	// life ends with abort. No connection is made after that.
 	life context.Context
 	end  context.CancelFunc
 
@@ -49,9 +49,10 @@ type link struct {
 	born   time.Time
 }
 
-// How long the store leaves connections alone after it has dropped some, at first
-// and at most: the new ones may lead to the same server until whoever switches
-// them is done. Answers that a right server gives as well cost more patience.
+// These are the first and the longest pause after the store has dropped
+// connections, before it drops any again: new ones lead to the same server until
+// the address is switched. The pauses are longer after answers that the right
+// server may give as well (doubt).
 const (
 	minDropPause, maxDropPause   = 100 * time.Millisecond, time.Second
 	minDoubtPause, maxDoubtPause = 2 * time.Second, 30 * time.Second
@@ -60,7 +61,8 @@ const (
 // dialFunc is how rueidis asks for a connection.
 type dialFunc = func(context.Context, string, *net.Dialer, *tls.Config) (net.Conn, error)
 
-// dialer is what dials with o: the host's function, or what rueidis would do.
+// dialer returns the host's function for dialing in o, or else one that dials as
+// rueidis does.
 func dialer(o rueidis.ClientOption) dialFunc {
 	ctxFn, fn := o.DialCtxFn, o.DialFn
 	switch {
@@ -79,7 +81,7 @@ func dialer(o rueidis.ClientOption) dialFunc {
 	}
 }
 
-// through has a client with this option dial through l.
+// through makes a client with the option o dial through l.
 func (l *links) through(o *rueidis.ClientOption) {
 	dial, nagle := dialer(*o), o.DisableTCPNoDelay
 	o.DialCtxFn = func(ctx context.Context, addr string, d *net.Dialer, cfg *tls.Config) (net.Conn, error) {
@@ -105,7 +107,7 @@ func (l *links) through(o *rueidis.ClientOption) {
 	}
 }
 
-// abort ends all connections, and lets none be made any more.
+// abort ends all connections and prevents new ones.
 func (l *links) abort() {
 	l.end()
 	l.mu.Lock()
@@ -142,11 +144,11 @@ func (k *link) cut() {
 	_ = conn.Close()
 }
 
-// drop closes connections to the addresses that were there when dialed was
-// before: an answer told that they lead to the wrong server, for certain or
-// perhaps. Commands that are under way on them fail as they do whenever a
-// connection breaks, and the next one connects anew. Those that many commands
-// complain of are dropped once.
+// drop closes the connections to addrs that are numbered up to before, because an
+// answer said that they lead to the wrong server. certain is false if the right
+// server may give that answer, too; younger connections are spared then. Commands
+// that are under way fail as they do whenever a connection breaks, and the next
+// command dials. If many commands report the same connection it is dropped once.
 func (l *links) drop(before uint64, certain bool, answer string, addrs []string) {
 	least, most, age := minDropPause, maxDropPause, time.Duration(0)
 	if !certain {
@@ -181,7 +183,7 @@ func (l *links) drop(before uint64, certain bool, answer string, addrs []string)
 	if first {
 		level = slog.LevelWarn
 	}
-	l.logger.Log(context.Background(), level, "rueidisstore: connected to a server that does not serve; connecting anew",
+	l.logger.Log(context.Background(), level, "rueidisstore: connections lead to a server that does not take commands; dropping them to connect again",
 		"address", wrong[0].addr, "connections", len(wrong), "answer", answer)
 	for _, k := range wrong {
 		k.cut()

@@ -14,8 +14,9 @@ import (
 // proofTTL is how long the keys live that proofs write.
 const proofTTL = time.Minute
 
-// proof is what came of the last small write: whether Redis takes writes. Only
-// Store.keepProving writes; everybody else waits for it or takes what it found.
+// proof holds the result of the last small write, which tells whether Redis takes
+// writes. Only Store.keepProving writes; all others use its result or wait for the
+// next one.
 type proof struct {
 	// asked wakes keepProving before its time.
 	asked chan struct{}
@@ -23,15 +24,15 @@ type proof struct {
 	mu   sync.Mutex
 	at   time.Time // when the last one was over
 	err  error
-	next chan struct{} // closed when there is another one
+	next chan struct{} // closed when there is a newer result
 }
 
 func newProof() *proof {
-	// New has just gone through a task's life.
+	// New has just rehearsed a task's life, so Redis takes writes.
 	return &proof{asked: make(chan struct{}, 1), at: time.Now(), next: make(chan struct{})}
 }
 
-// ask has the next proof made now.
+// ask makes keepProving write now.
 func (p *proof) ask() {
 	select {
 	case p.asked <- struct{}{}:
@@ -39,7 +40,7 @@ func (p *proof) ask() {
 	}
 }
 
-// found keeps what came of a proof, and gives what came of the one before.
+// found stores a result and returns the one before.
 func (p *proof) found(err error) (before error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -49,16 +50,16 @@ func (p *proof) found(err error) (before error) {
 	return before
 }
 
-// last gives what came of the last proof, if that is younger than age. Otherwise
-// next is closed when there is another one.
+// last returns the last result. known is false if it is older than age; next is
+// closed when there is a newer one.
 func (p *proof) last(age time.Duration) (known bool, next <-chan struct{}, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return time.Since(p.at) < age, p.next, p.err
 }
 
-// keepProving writes every Config.ProbeInterval. So a process that only reads, too,
-// finds out that its connection leads to a server that takes no writes any more.
+// keepProving writes every Config.ProbeInterval, so that a process that only reads
+// also finds out when its connection leads to a server that no longer takes writes.
 func (s *Store) keepProving() {
 	for s.life.Err() == nil {
 		pause := time.NewTimer(jitter(s.cfg.ProbeInterval))
@@ -82,8 +83,8 @@ func (s *Store) keepProving() {
 }
 
 // prove writes a small key; in a Cluster one in every sixteenth of the slots, so
-// that most nodes are asked. A connection that breaks is no answer: that of a
-// command that has just been dropped is found broken here.
+// that most nodes are asked. It tries again if the connection breaks: that says
+// nothing about the server, and connections have perhaps just been dropped.
 func (s *Store) prove(ctx context.Context) error {
 	ctx, done := s.bound(ctx)
 	defer done()
@@ -106,10 +107,9 @@ func (s *Store) prove(ctx context.Context) error {
 	}
 }
 
-// Ready gives what came of the last of the small writes by which the store finds
-// out, every Config.ProbeInterval, whether Redis takes writes. It sends no command
-// of its own, however often it is called, and waits for the write that is under
-// way if the last one was too long ago.
+// Ready returns nil if Redis took the last of the small writes that the store sends
+// every Config.ProbeInterval. It sends no command of its own, however often it is
+// called. If the last write is more than two intervals old, it waits for the next.
 func (s *Store) Ready(ctx context.Context) error {
 	if s.isClosed() {
 		return errClosed()
@@ -128,7 +128,7 @@ func (s *Store) Ready(ctx context.Context) error {
 	return notReady(err)
 }
 
-// notReady has words for an operator, who sees them in the answer of /ready.
+// notReady returns the error for an operator, who sees it in the answer of /ready.
 func notReady(err error) error {
 	if err == nil {
 		return nil

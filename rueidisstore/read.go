@@ -16,8 +16,9 @@ import (
 // events, and what is over the limit was fetched for nothing.
 const firstEntries = 64
 
-// largeEntry is what an entry of a page that is bounded in bytes is taken to
-// have until some were seen. Usual entries are smaller; one may have 256 KiB.
+// largeEntry is the assumed size of an entry, for a page that is bounded in bytes,
+// before the first entries have been read. Usual entries are smaller; one may have
+// 256 KiB.
 const largeEntry = 64 << 10
 
 var _ engine.BoundedReader = (*Store)(nil)
@@ -29,8 +30,8 @@ func (s *Store) Read(ctx context.Context, taskID string, after engine.EventID, l
 	return s.ReadBytes(ctx, taskID, after, limit, math.MaxInt)
 }
 
-// ReadBytes implements engine.BoundedReader. It may fetch more than the page
-// has, as far as its first entries are large.
+// ReadBytes implements engine.BoundedReader. It may fetch more entries than the page
+// has room for.
 func (s *Store) ReadBytes(ctx context.Context, taskID string, after engine.EventID, limit, maxBytes int) (engine.Page, error) {
 	if s.isClosed() {
 		return engine.Page{}, errClosed()
@@ -89,7 +90,7 @@ func (s *Store) ReadBytes(ctx context.Context, taskID string, after engine.Event
 			break
 		}
 		more := 2 * count
-		if maxBytes < math.MaxInt { // what an entry has is known by now
+		if maxBytes < math.MaxInt { // the average size of an entry is known by now
 			more = min(8*count, max((maxBytes-bytes)/max(bytes/entries, 1), 1))
 		}
 		count = min(limit-len(p.Events), more) + 1
@@ -191,7 +192,7 @@ func finish(p *engine.Page) {
 	p.More = last != p.Last
 }
 
-// payloadBytes is what the payloads of events have together.
+// payloadBytes returns the bytes of all payloads of events.
 func payloadBytes(events []engine.Event) (sum int) {
 	for i := range events {
 		sum += len(events[i].Payload)
@@ -199,7 +200,7 @@ func payloadBytes(events []engine.Event) (sum int) {
 	return sum
 }
 
-// cut ends a page with the event with which its payloads reach maxBytes.
+// cut ends a page with the event whose payload brings the sum to maxBytes.
 func cut(p *engine.Page, maxBytes int) {
 	for i := range p.Events {
 		if maxBytes -= len(p.Events[i].Payload); maxBytes <= 0 {

@@ -161,8 +161,8 @@ func (s *Store) record(ctx context.Context, tag string) (engine.Task, error) {
 func (s *Store) cachedRecord(ctx context.Context, tag string) (engine.Task, error) {
 	ctx, done := s.bound(ctx)
 	defer done()
-	// ToStaticTTL asks without MULTI, which Redis refuses while it is full. It also
-	// asks for no PTTL: a key that expires is invalidated as one that changes is.
+	// With ToStaticTTL rueidis sends no MULTI, which Redis refuses while it is full,
+	// and no PTTL: Redis invalidates a key that expires as it does one that changes.
 	read := s.client.B().Hgetall().Key(s.keys.record(tag)).Cache().ToStaticTTL()
 	result := s.client.DoCache(ctx, read, s.cfg.CacheTTL)
 	answer, err := result.ToMessage()

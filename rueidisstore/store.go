@@ -70,20 +70,21 @@ const followSlack = 200
 // Close it.
 func New(cfg Config) (*Store, error) { return NewContext(context.Background(), cfg) }
 
-// NewContext is New, given up when ctx ends: a server that hangs may take several
-// CommandTimeouts. Once it has returned a store, ctx is of no more concern to it.
+// NewContext is New that fails when ctx ends: with a server that hangs, New may take
+// several CommandTimeouts. After NewContext has returned a store, ctx no longer
+// matters to it.
 func NewContext(ctx context.Context, cfg Config) (*Store, error) {
 	cfg = cfg.withDefaults()
 	if err := cfg.validate(); err != nil {
 		return nil, err
 	}
-	// rueidis takes no context to connect with, and no command under way is cut off
-	// by one: without connections both end.
+	// rueidis connects without a context, and a context does not interrupt a command
+	// that is under way. Closing the connections ends both.
 	proof := newProof()
 	conns := newLinks(cfg.Logger, proof.ask)
-	goOn := context.AfterFunc(ctx, conns.abort)
+	stop := context.AfterFunc(ctx, conns.abort)
 	s, err := newStore(ctx, cfg, conns, proof)
-	if !goOn() {
+	if !stop() {
 		if s != nil {
 			_ = s.Close()
 		}

@@ -1,6 +1,6 @@
--- Corrects what is counted for tasks of a subject. KEYS: held. ARGV: id, value as
--- it was read, bytes now (empty: the task is gone), and so on. What has changed
--- since it was read stays.
+-- Corrects what is counted for tasks of a subject. KEYS: held. ARGV: for each task
+-- its id, the value as it was read, and its bytes now (empty: the task is gone). A
+-- value that has changed since it was read stays.
 local sum = tonumber(redis.call('HGET', KEYS[1], '') or 0)
 local changed = false
 for i = 1, #ARGV, 3 do

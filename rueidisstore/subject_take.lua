@@ -2,8 +2,8 @@
 -- many tasks and how many bytes the subject may hold, life of the key (ms).
 -- Gives how many tasks are counted, negative if there was no room.
 --
--- The field '' has the sum; the others have bytes and the time (ms) at which they
--- were counted, by id.
+-- The field '' has the sum of the bytes. Each other field is a task's id, and has
+-- the task's bytes and the time (ms) at which it was counted.
 local count = redis.call('HLEN', KEYS[1])
 local sum = tonumber(redis.call('HGET', KEYS[1], '') or 0)
 local tasks = math.max(count - 1, 0)

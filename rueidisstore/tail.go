@@ -65,8 +65,8 @@ type unit struct {
 	asking bool
 	// hops counts redirects without an answer in between.
 	hops uint8
-	// unproven says that what its last answer told may be so because the server
-	// is the wrong one.
+	// unproven says that the last answer may be false because the server is the
+	// wrong one. The next round reads again, with a proof.
 	unproven bool
 	// weight is about how many bytes an answer has.
 	weight int
@@ -101,7 +101,7 @@ const (
 	settled  verdict = iota // all there is; wait for the next change
 	again                   // there is more
 	doubtful                // there must be proof
-	unproven                // the answer is to be had again from a server that is proven
+	unproven                // read again, with a proof that the server takes writes
 )
 
 // newTail starts to read. It connects when there is something to read, and

@@ -94,9 +94,9 @@ func (n *node) ping(ctx context.Context) error {
 // writeRefusals are answers to a write by a server that can be read.
 var writeRefusals = []string{"OOM", "MISCONF", "NOREPLICAS"}
 
-// prove asks whether the server serves, and outside a Cluster by a write whether
-// it is the one that is written to: a demoted one can be read, and may get no news
-// any more. A Cluster's replica answers MOVED to whoever reads.
+// prove checks that the server answers, and outside a Cluster that it takes writes:
+// a demoted server can be read but may get no new events. In a Cluster a replica
+// answers reads with MOVED, so a PING is enough.
 func (n *node) prove(ctx context.Context) error {
 	timed, cancel := context.WithTimeout(ctx, n.tail.cfg.Tail.ReadTimeout)
 	defer cancel()
@@ -109,7 +109,7 @@ func (n *node) prove(ctx context.Context) error {
 	if err := result.NonRedisError(); err != nil {
 		return err
 	}
-	// Who may not do this is connected too.
+	// A user without the right for this command is connected all the same.
 	answer := asAnswer(result.Error())
 	if isWrongServer(answer) || isPassing(answer) && !begins(answer, writeRefusals) {
 		return result.Error()
@@ -117,20 +117,20 @@ func (n *node) prove(ctx context.Context) error {
 	return nil
 }
 
-// proof is a small write.
+// proof returns a small write.
 func (n *node) proof() rueidis.Completed {
 	return n.client.B().Set().Key(n.tail.keys.proof(0)).Value("").Px(proofTTL).Build()
 }
 
-// outlived reports whether the connection is older than the host wants any to be.
-// rueidis itself might end it between the questions of a round and their answers.
+// outlived reports whether the connection is older than Redis.ConnLifetime. The node
+// ends it, and not rueidis, which might end it in the middle of a round.
 func (n *node) outlived() bool {
 	life := n.tail.cfg.Redis.ConnLifetime
 	return life > 0 && time.Since(n.bornAt) > life
 }
 
-// stillRight proves the connection again when it is time. If it has to be given up,
-// false is returned.
+// stillRight proves the connection again. It returns false if the connection cannot
+// be used any longer.
 func (n *node) stillRight(ctx context.Context) bool {
 	if n.outlived() {
 		n.hangUp()

@@ -78,8 +78,8 @@ type question struct {
 	page  int
 	proof bool // the entry at from is to be in the answer
 	end   bool // the newest entry only
-	// proven is set with the answer: right after it the server took a write. A
-	// demoted server can be read, and lacks what the new primary has.
+	// proven is set with the answer if the server took a write right after the
+	// read. A demoted server can be read, but lacks what the new primary has.
 	proven bool
 }
 

@@ -65,7 +65,7 @@ type job struct {
 	doubt  bool
 	woken  bool
 	asking bool
-	// unproven asks for a proof of the server, as does doubt.
+	// unproven asks for a proof that the server takes writes, as doubt does.
 	unproven bool
 }
 

@@ -7,26 +7,27 @@ import (
 	"github.com/redis/rueidis"
 )
 
-// wrongServer are the beginnings of answers by a server that is not, or no longer,
-// the one that takes writes: a replica, a primary that was demoted, one to which a
-// proxy has connected without the login. Where the client has an address, and no
-// topology, to go by, a new connection may reach the right one.
+// wrongServer are the beginnings of answers by a server that does not take our
+// writes: a replica, a primary that was demoted, or one to which a proxy has
+// connected without logging in. A client that knows an address and no topology may
+// reach the right server by a new connection.
 var wrongServer = []string{"READONLY", "MASTERDOWN", "REDIRECT", "UNBLOCKED", "NOAUTH"}
 
-// maybeWrongServer are answers of a server that may be the right one and needs
-// time, or one that somebody else has taken the place of: it is loading its data,
-// or has lost its replicas to another primary.
+// maybeWrongServer are the beginnings of answers by a server that may be the right
+// one and needs time (it loads its data), or that another primary has replaced and
+// taken the replicas from.
 var maybeWrongServer = []string{"LOADING", "NOREPLICAS"}
 
-// watched is a client of one server, or under Sentinel, that drops connections
-// which lead to the wrong server. A Cluster's client goes by its map of slots: a
-// demoted node answers MOVED.
+// watched is a client, of one server or under Sentinel, that drops connections
+// which lead to the wrong server. A Cluster's client needs no such thing: a demoted
+// node answers MOVED.
 type watched struct {
 	rueidis.Client
 	links *links
 }
 
-// watch makes a client whose connections come from l watched.
+// watch returns client, whose connections come from l, as a watched client. A
+// Cluster's is returned as it is.
 func watch(client rueidis.Client, l *links) rueidis.Client {
 	if client.Mode() == rueidis.ClientModeCluster {
 		return client
@@ -82,8 +83,8 @@ func (c *watchedDedicated) Do(ctx context.Context, cmd rueidis.Completed) rueidi
 	return answer
 }
 
-// judge drops connections if err is the answer of a wrong server to a command that
-// began when so many had been made.
+// judge drops connections if err is a wrong server's answer. before is the number of
+// connections that had been made when the command began.
 func (c *watched) judge(before uint64, err error) {
 	if err == nil || rueidis.IsRedisNil(err) {
 		return
@@ -93,7 +94,7 @@ func (c *watched) judge(before uint64, err error) {
 	if !certain && !begins(answer, maybeWrongServer) {
 		return
 	}
-	// Not the connections to Sentinels.
+	// Connections to Sentinels stay.
 	var addrs []string
 	for addr := range c.Nodes() {
 		addrs = append(addrs, addr)

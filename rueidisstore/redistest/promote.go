@@ -6,8 +6,7 @@ import (
 	"testing"
 )
 
-// Pair starts a primary and a replica of it that is in step, and nobody who watches
-// over them.
+// Pair starts a primary and a replica that is in sync with it, without Sentinels.
 func Pair(t testing.TB, opts ...Option) (primary, replica *Instance) {
 	t.Helper()
 	primary = Server(t, opts...)
@@ -16,7 +15,7 @@ func Pair(t testing.TB, opts ...Option) (primary, replica *Instance) {
 	return primary, replica
 }
 
-// Follow makes the server a replica of primary and returns when it is in step. Its
+// Follow makes the server a replica of primary and returns when it is in sync. Its
 // clients stay connected.
 func (i *Instance) Follow(primary *Instance) {
 	i.t.Helper()
@@ -29,7 +28,7 @@ func (i *Instance) Follow(primary *Instance) {
 	})
 }
 
-// HandOver makes heir, a replica, the primary and the server its replica, without
+// HandOver makes heir, a replica, the primary, and the server heir's replica, without
 // losing a write. The server's clients stay connected.
 func (i *Instance) HandOver(heir *Instance) {
 	i.t.Helper()
@@ -47,7 +46,7 @@ func (i *Instance) HandOver(heir *Instance) {
 	}
 }
 
-// Promote makes a replica a primary, whatever its own primary says.
+// Promote makes a replica a primary without asking its own primary.
 func (i *Instance) Promote() {
 	i.t.Helper()
 	i.Must("REPLICAOF", "NO", "ONE")

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// Wire is a TCP proxy before a server: answers can get lost on it, and it can be
+// Wire is a TCP proxy in front of a server. It can lose answers, and it can be
 // switched to another server.
 type Wire struct {
 	listener net.Listener
@@ -45,9 +45,9 @@ func NewWire(t testing.TB, addr string) *Wire {
 // Addr is what clients connect to.
 func (w *Wire) Addr() string { return w.listener.Addr().String() }
 
-// Redirect connects to the server at addr from now on, as a virtual IP, a Service
-// or a proxy does once another server is the primary. The connections that there
-// are stay with the server that they lead to.
+// Redirect makes new connections lead to the server at addr, as a virtual IP, a
+// Service or a proxy does once another server is the primary. Existing connections
+// stay with their server.
 func (w *Wire) Redirect(addr string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
