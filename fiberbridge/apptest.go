@@ -11,9 +11,9 @@ import (
 	"github.com/taskbridge/taskbridge-fiber/engine/fanout"
 )
 
-// Fiber's App.Test reads the response when the handler returns. Its connection is
-// a pair of buffers that no stream can be handed, so without what is here a test
-// of a host's wiring would see no response at all.
+// Fiber's App.Test reads the response when the handler returns. Its connection is a
+// pair of buffers, on which no stream can go on. Without this file a host's test
+// would see no response at all.
 
 // noConnection reports whether the request has no connection that outlives the
 // handler: it comes from App.Test, or from a handler that is called by hand.
@@ -29,7 +29,7 @@ func noConnection(c *fiber.Ctx) bool {
 	return false
 }
 
-// useListener is the answer to who asks for more than such a request can have.
+// useListener refuses what a request of App.Test cannot have, and says what to use.
 func (b *Bridge) useListener(c *fiber.Ctx, what string) error {
 	return b.refuse(c, fiber.StatusNotImplemented, engine.NewError(engine.CodeInvalidRequest,
 		"App.Test cannot carry "+what+": its response is read when the handler returns. "+

@@ -34,7 +34,7 @@ func (b *Bridge) authenticate(c *fiber.Ctx) (engine.AuthContext, error) {
 	return auth, err
 }
 
-// identify is authenticate without its audit. With an error it returns the
+// identify is authenticate without the audit event. With an error it returns the
 // subject that was refused, if the credentials name one.
 func (b *Bridge) identify(c *fiber.Ctx) (engine.AuthContext, error) {
 	auth, err := b.cfg.Auth(c)

@@ -14,8 +14,7 @@ import (
 )
 
 const (
-	// rateWindow is in what time a body has to bring what UploadConfig.MinRate
-	// wants.
+	// rateWindow is the time over which UploadConfig.MinRate is measured.
 	rateWindow = 10 * time.Second
 	// bodySilence is how long nothing of a streamed body may come.
 	bodySilence = 15 * time.Second
@@ -34,8 +33,8 @@ type bodyReader struct {
 	end   time.Time
 	err   error // of r
 
-	// least is how much has to come in each rateWindow; window is when the one
-	// ends in which came bytes have come.
+	// least is how many bytes have to come in each rateWindow. window is when the
+	// present one ends, came is how many have come in it.
 	least, came int64
 	window      time.Time
 }
@@ -80,7 +79,7 @@ func (b *bodyReader) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// tooSlow counts n bytes, and reports whether there were too few lately.
+// tooSlow counts n bytes, and reports whether too few came in the window that ends.
 func (b *bodyReader) tooSlow(n int) bool {
 	b.came += int64(n)
 	now := time.Now()

@@ -76,17 +76,20 @@ func New(cfg Config) (*Bridge, error) {
 //
 // It fails if Fiber does not take a route; and, before it registers anything,
 // if router is nil, or if its app has Fiber's Prefork on, whose processes cannot
-// be drained. Several processes on one store do the same, behind a proxy or on
-// one port (SO_REUSEPORT, see Serve). An error that is not looked at does no
-// harm: New refuses the same in every child.
+// be drained. Run several processes on one store instead, behind a proxy or on one
+// port (SO_REUSEPORT, see Serve). If the error is ignored, New still fails in every
+// child.
+//
+// Mount also makes sure, on all routes of the app that router belongs to, that no
+// part of a request's body is taken for another request; see [SettleBodies].
 //
 // Unless the app streams bodies, Mount also sets DisablePreParseMultipartForm on
-// the app's server: Fiber's own parser drops parts that it does not understand
-// without a word. The form functions of fiber.Ctx work as before.
+// the app's server: Fiber's own parser silently drops parts that it does not
+// understand. The form functions of fiber.Ctx work as before.
 //
-// If the app's settings do not go with UploadConfig, or leave clients a way to
-// be in everybody's way (no ReadTimeout, a Concurrency that waiting polls can
-// take), that is logged, once, at WARN, with what to set.
+// Mount logs once, at WARN and with what to set, if the app's settings do not go
+// with UploadConfig or let a few clients block all others (no ReadTimeout, or a
+// Concurrency that waiting polls can use up).
 func (b *Bridge) Mount(router fiber.Router) error {
 	if err := b.register(router, b.taskRoutes()); err != nil {
 		return err

@@ -18,8 +18,9 @@ type Config struct {
 	Auth AuthContextResolver
 	// Origins lists browser origins ("https://app.example.com") whose pages may
 	// open WebSockets, and create, cancel and answer tasks with credentials that
-	// the browser adds by itself (cookies); "*" allows all. Requests with a bearer
-	// token are CORS's business alone. Defaults to the same host and port.
+	// the browser adds by itself (cookies); "*" allows all. For requests with a bearer
+	// token only CORS decides. Defaults to the same host and port, which are always
+	// allowed.
 	Origins []string
 
 	Routes    Routes
@@ -127,8 +128,8 @@ type StreamsConfig struct {
 	// MaxPerTask is how many subscribers one task may have. Defaults to no
 	// bound but Max.
 	MaxPerTask int
-	// MaxPollsPerSubject is how many polls of one subject there may be at once,
-	// whether they wait, are answered, or their answers have not left yet.
+	// MaxPollsPerSubject is how many polls of one subject there may be at once, from
+	// the request until the answer has been sent.
 	// Defaults to 1000.
 	MaxPollsPerSubject int
 	// Recheck is how often the ownership policy is asked again about each open
@@ -148,30 +149,30 @@ type StreamsConfig struct {
 	DisableFastPath bool
 }
 
-// AnswersConfig bounds plain answers, which are all that are no streams, until
-// they have left.
+// AnswersConfig bounds plain answers (all but streams) until they have been sent.
 type AnswersConfig struct {
 	// PageBytes bounds the events of one page of a poll; the first event counts
 	// whatever its size. Defaults to 1 MiB.
 	PageBytes int
-	// MaxBytesPerSubject is how much the answers of one subject may hold that
-	// have not left yet, and MaxBytes those of all. Beyond that further ones are
-	// refused with RATE_LIMITED. Answers of up to 16 KiB do not count. Default to
-	// 16 MiB and 128 MiB.
+	// MaxBytesPerSubject bounds the bytes of one subject's answers that have not
+	// been sent yet, and MaxBytes those of all subjects. Beyond that further answers
+	// are refused with RATE_LIMITED. A subject that has some may also hold at most
+	// half of what is left. Answers of up to 16 KiB do not count. Default to 16 MiB
+	// and 128 MiB.
 	MaxBytesPerSubject, MaxBytes int64
-	// WriteTimeout is how long an answer may take to leave, for each MiB of it
-	// that is begun; then its connection is closed. fiber.Config.WriteTimeout
-	// counts instead if it is set; and must be, for middleware that adds large
-	// bodies to the bridge's answers. Defaults to 1m.
+	// WriteTimeout is how long sending an answer may take, for each MiB or part of
+	// one; then its connection is closed. fiber.Config.WriteTimeout replaces it if it
+	// is set. Set that one if middleware adds large bodies to the bridge's answers.
+	// Defaults to 1m.
 	WriteTimeout time.Duration
 }
 
 // PollConfig tunes the poll route.
 type PollConfig struct {
-	// Gather is how long a long-poll of a busy task, whose events follow each other
-	// within this time, waits for more of them: one request for many events. It adds
-	// that much to their latency. An event after a pause is answered at once. At most
-	// 1s; negative is not at all. Defaults to 50ms.
+	// Gather is how long a long-poll of a busy task waits for further events, so that
+	// one request gets many. A task is busy if its events follow each other within
+	// this time. It adds up to that much to their latency; an event after a pause is
+	// answered at once. At most 1s; negative turns it off. Defaults to 50ms.
 	Gather time.Duration
 }
 
@@ -183,15 +184,15 @@ type PollConfig struct {
 // the first, BodyLimit (4 MiB unless the host says otherwise) bounds the whole
 // form before anything here does, and each form is in memory at once. With the
 // first alone, Fiber parses forms by itself before any handler sees them:
-// neither these limits nor BodyLimit keep it from filling the disk, the order
-// between fields is lost, and so are parts whose head it cannot parse. Mount
-// tells what of this is so.
+// neither these limits nor BodyLimit prevent a full disk, the order between
+// fields is lost, and so are parts whose head it cannot parse. Mount logs which of
+// these apply.
 type UploadConfig struct {
 	// Disable refuses every request with files.
 	Disable bool
-	// IgnoreFields lists names of form fields whose files are left alone without
-	// a word, for forms that carry more than a task's. A file under any other
-	// name than attachment and attachments is refused. Defaults to none.
+	// IgnoreFields lists names of form fields whose files are ignored, for forms that
+	// carry more than a task's files. A file under any other name than attachment and
+	// attachments is refused. Defaults to none.
 	IgnoreFields []string
 	// MaxFiles per request. Defaults to 10.
 	MaxFiles int
@@ -206,15 +207,15 @@ type UploadConfig struct {
 	// its content looks like. Defaults to all types.
 	ContentTypes []string
 	// MaxPerSubject is how many bodies of one subject may be streamed at once,
-	// MaxBytesPerSubject how much they may have together, by their declared
-	// lengths or else as they come, and MaxBytes those of all subjects. It holds
-	// for forms and JSON, with StreamRequestBody; bodies of up to 16 KiB do not
-	// count. Beyond that RATE_LIMITED is answered before the body is read.
-	// Default to 16, 128 MiB and 1 GiB, or more if one form may have more.
+	// MaxBytesPerSubject how many bytes they may have together, by their declared
+	// lengths or else as they arrive, and MaxBytes how many those of all subjects may
+	// have. These hold for forms and JSON, with StreamRequestBody; bodies of up to
+	// 16 KiB do not count. Beyond them RATE_LIMITED is answered before the body is
+	// read. Default to 16, 128 MiB and 1 GiB, or more if one form may have more.
 	MaxPerSubject                int
 	MaxBytesPerSubject, MaxBytes int64
-	// MinRate is how many bytes per second a streamed body must bring, in each
-	// 10s. Defaults to 1024.
+	// MinRate is how many bytes per second of a streamed body must arrive, on average
+	// in each 10s. Defaults to 1024.
 	MinRate int
 	// ReadTimeout bounds how long a streamed form may take to arrive, and 15s how
 	// long nothing of it may. With fiber.Config.ReadTimeout that one counts

@@ -14,11 +14,10 @@ const headerSecFetchSite = "Sec-Fetch-Site"
 
 var errOrigin = engine.NewError(engine.CodeInvalidRequest, "a page of this origin may not do this")
 
-// checkOrigin refuses a request that changes something if a page of a foreign
-// origin made it with credentials that its user's browser added: a form that is
-// sent to us needs no permission of ours (CORS), and carries the cookies of a
-// sibling domain whatever SameSite says. It is nil for clients that are no
-// browsers.
+// checkOrigin refuses a request that changes something if a page of another origin
+// made it with credentials that the browser added. Such a page can submit a form
+// without a CORS preflight, and if it is on a sibling domain, SameSite cookies go
+// with it. It returns nil for clients that are no browsers.
 func (b *Bridge) checkOrigin(c *fiber.Ctx) error {
 	if c.Method() == fiber.MethodGet || c.Method() == fiber.MethodHead || hasExplicitCredentials(c) {
 		return nil
@@ -28,7 +27,7 @@ func (b *Bridge) checkOrigin(c *fiber.Ctx) error {
 	case len(site) == 1 && (site[0] == "same-origin" || site[0] == "none"):
 		return nil // also behind a proxy that changes Host
 	case len(site) > 0 && len(origins) == 0:
-		// Another page made it, and does not say which.
+		// A page of another origin made the request, and the browser does not say which.
 	case originsAllowed(origins, c.Hostname(), b.cfg.Origins):
 		return nil
 	}
@@ -43,8 +42,8 @@ func (b *Bridge) auditOrigin(c *fiber.Ctx, origins []string) {
 }
 
 // hasExplicitCredentials reports whether the request has an Authorization that a
-// page's script has to set itself, for which a browser first asks us for
-// permission. Those that browsers add by themselves do not count.
+// page's script has to set itself, so that a browser sends a preflight first.
+// Schemes that browsers add by themselves do not count.
 func hasExplicitCredentials(c *fiber.Ctx) bool {
 	scheme, token, _ := strings.Cut(c.Get(fiber.HeaderAuthorization), " ")
 	switch strings.ToLower(scheme) {

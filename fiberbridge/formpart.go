@@ -35,8 +35,8 @@ type partHead struct {
 }
 
 // readPartHead reads a part's head. damage says what is wrong with it, for the
-// client; field and file are guesses then. mime/multipart takes a head that it
-// cannot parse for one without any name, and the part would be lost.
+// client; field and file are guesses then. mime/multipart treats a head that it
+// cannot parse as one without a name, and the part would be lost.
 func readPartHead(header textproto.MIMEHeader) (head partHead, damage string) {
 	lines := header.Values("Content-Disposition")
 	if len(lines) != 1 {

@@ -12,9 +12,9 @@ import (
 // cursor. Each event is a chunk of its own, so that buffers can be joined and
 // shared between streams.
 //
-// Comments and retry lines take effect without a blank line, and have none of
-// their own: many readers dispatch a message with empty data for a block that
-// has no data line. They stand before the next block that has one.
+// Comments and retry lines take effect without a blank line, and none is sent after
+// them: many readers dispatch a message with empty data for a block that has no data
+// line. They are a part of the next block that has one.
 type sseFraming struct {
 	// chunked is off for HTTP/1.0, where the end of the connection is the end
 	// of the body.

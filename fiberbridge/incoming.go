@@ -8,19 +8,20 @@ import (
 	"github.com/taskbridge/taskbridge-fiber/engine"
 )
 
-// smallBody is the size up to which a streamed body does not count: fasthttp has
-// most of it in its own buffer.
+// smallBody is the size up to which a streamed body does not count: most of it is in
+// fasthttp's own buffer.
 const smallBody = 16 << 10
 
 // arrivingStep is how much of a body without a length is counted at once.
 const arrivingStep = 1 << 20
 
 var (
-	errBodies    = engine.NewError(engine.CodeRateLimited, "the caller sends too much at once")
-	errBodiesAll = engine.NewError(engine.CodeRateLimited, "too much is being sent at once")
+	errBodies    = engine.NewError(engine.CodeRateLimited, "the caller sends too many or too large bodies at once")
+	errBodiesAll = engine.NewError(engine.CodeRateLimited, "the server receives too many bytes at once")
 )
 
-// incoming is a streamed body from before it is read until nothing of it is kept.
+// incoming counts a streamed body from before it is read until its handler has
+// ended.
 type incoming struct {
 	s        *streams
 	who      *subject
@@ -30,9 +31,9 @@ type incoming struct {
 
 type incomingKey struct{}
 
-// receive takes a place among the caller's bodies for one of length bytes, a
-// negative one is not known, until its handler is through (received). Where it
-// is refused nothing was read.
+// receive takes a place among the caller's bodies for one of length bytes, until its
+// handler has ended (received). A negative length is not known. After an error
+// nothing of the body has been read.
 func (s *streams) receive(c *fiber.Ctx, auth *engine.AuthContext, length int64) (*incoming, error) {
 	if length >= 0 && length <= smallBody {
 		return nil, nil //nolint:nilnil // it does not count
@@ -53,7 +54,7 @@ func (s *streams) receive(c *fiber.Ctx, auth *engine.AuthContext, length int64) 
 	return in, nil
 }
 
-// received ends what a handler holds of its request's body.
+// received gives back the place that receive took, if it took one.
 func received(c *fiber.Ctx) {
 	if in, ok := c.Locals(incomingKey{}).(*incoming); ok {
 		in.done()
@@ -75,7 +76,7 @@ func (in *incoming) reserve(n int64) error {
 	return nil
 }
 
-// came counts n bytes that were read. There may be nothing to count.
+// came counts n bytes that were read. in may be nil.
 func (in *incoming) came(n int) error {
 	if in == nil {
 		return nil
@@ -98,11 +99,11 @@ func (in *incoming) done() {
 	in.s.forget(in.who)
 }
 
-// counted has in know what is read.
+// counted reads from r and counts the bytes in in.
 type counted struct {
 	r  io.Reader
 	in *incoming
-	// err is what in said. A form's parser wraps its reader's errors.
+	// err is in's last error. A form's parser wraps the errors of its reader.
 	err error
 }
 

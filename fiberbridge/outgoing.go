@@ -11,19 +11,19 @@ import (
 	"github.com/taskbridge/taskbridge-fiber/fiberbridge/internal/socket"
 )
 
-// smallAnswer is the size up to which an answer does not count: its connection
-// takes as much.
+// smallAnswer is the size up to which an answer does not count: the kernel's buffer
+// for the connection takes that much.
 const smallAnswer = 16 << 10
 
 var (
-	errUnread    = engine.NewError(engine.CodeRateLimited, "the caller has not read the answers that it has asked for")
+	errUnread    = engine.NewError(engine.CodeRateLimited, "the caller has too many answers that it has not read yet")
 	errUnreadAll = engine.NewError(engine.CodeRateLimited, "too many answers have not been read yet")
 )
 
-// outgoing is what a plain answer holds until it has left or its connection has
-// died: a write deadline, a place among the caller's polls, bytes. It is one of
-// the request's values: fasthttp closes those when it is through with the
-// request, whatever became of the answer.
+// outgoing is what a plain answer holds until it has been sent or its connection is
+// closed: a write deadline, a place among the caller's polls, bytes. It is one of the
+// request's user values: fasthttp closes those when it is done with the request,
+// whether the answer was sent or not.
 type outgoing struct {
 	conn net.Conn // whose write deadline we have set
 	held *allowance
@@ -39,7 +39,7 @@ type allowance struct {
 
 type outgoingKey struct{}
 
-// outgoingOf finds or makes the request's.
+// outgoingOf returns the request's outgoing, and makes it if there is none.
 func outgoingOf(c *fiber.Ctx) *outgoing {
 	o, ok := c.Locals(outgoingKey{}).(*outgoing)
 	if !ok {
@@ -49,15 +49,15 @@ func outgoingOf(c *fiber.Ctx) *outgoing {
 	return o
 }
 
-// hold keeps a until the answer has left.
+// hold keeps a until the answer has been sent.
 func (o *outgoing) hold(a allowance) {
 	o.held = &a
-	// A request that fasthttp's own timeout handler has given up is never reset.
+	// fasthttp never resets a request that its timeout handler has abandoned.
 	runtime.AddCleanup(o, (*allowance).giveBack, o.held)
 }
 
-// mustLeave gives an answer of size bytes the time that it may take to leave.
-// fasthttp sets no write deadline unless the host wants one, and that one counts.
+// mustLeave sets the deadline for sending an answer of size bytes. fasthttp sets no
+// write deadline unless the host asks for one, which is then kept.
 func (b *Bridge) mustLeave(c *fiber.Ctx, size int) {
 	if app := c.App(); app.Config().WriteTimeout > 0 || app.Server().WriteTimeout > 0 || c.Context().Hijacked() {
 		return
@@ -70,12 +70,13 @@ func (b *Bridge) mustLeave(c *fiber.Ctx, size int) {
 	if conn.SetWriteDeadline(time.Now().Add(begun*b.cfg.Answers.WriteTimeout)) == nil {
 		outgoingOf(c).conn = conn
 	}
-	// The end of an answer to a pipelined request may still be with fasthttp when
-	// the deadline is lifted, and what the kernel has taken is past it.
+	// The deadline does not cover everything: the end of an answer to a pipelined
+	// request may still be in fasthttp's buffer when the deadline is lifted, and bytes
+	// may still be in the kernel's.
 	socket.BoundUnacknowledged(conn, b.cfg.Answers.WriteTimeout)
 }
 
-// Close is io.Closer's, for fasthttp.
+// Close implements io.Closer. fasthttp calls it.
 func (o *outgoing) Close() error {
 	if o.conn != nil {
 		_ = o.conn.SetWriteDeadline(time.Time{}) // a connection that refuses it is gone
@@ -87,7 +88,7 @@ func (o *outgoing) Close() error {
 	return nil
 }
 
-// takePoll takes a place among the caller's polls until the answer has left.
+// takePoll takes a place among the caller's polls until the answer has been sent.
 func (s *streams) takePoll(c *fiber.Ctx, auth *engine.AuthContext, waits bool) error {
 	open := s.group.Len()
 	s.mu.Lock()
@@ -106,8 +107,8 @@ func (s *streams) takePoll(c *fiber.Ctx, auth *engine.AuthContext, waits bool) e
 	return nil
 }
 
-// takeBytes counts an answer of about size bytes until it has left. Large answers
-// that wait for their readers may take so much in all, and of one subject.
+// takeBytes counts an answer of about size bytes until it has been sent, or refuses it
+// if the unread answers of all or of this subject would be too many bytes.
 func (s *streams) takeBytes(c *fiber.Ctx, auth *engine.AuthContext, size int) error {
 	if size <= smallAnswer {
 		return nil

@@ -8,10 +8,10 @@ type quota struct {
 }
 
 // fits reports whether a subject that holds mine may take n more: all says that
-// there is room in all, own that the subject has some of it. A subject may hold
-// at most half of what is left to all, so that a few do not take everything;
-// one that holds nothing has room as long as there is any, and so has the first
-// of all, whatever its size.
+// the bound of all subjects allows it, own that the subject's share does. A subject
+// that holds something may hold at most half of what is left, so that a few do not
+// take everything. One that holds nothing may take whatever is left, and if nobody
+// holds anything n may have any size.
 func (q *quota) fits(mine, n int64) (all, own bool) {
 	left := q.most - q.held
 	all = n <= left || q.held == 0

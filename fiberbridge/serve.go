@@ -16,6 +16,8 @@ import (
 //	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
 //	context.AfterFunc(ctx, stop) // a second signal ends the process at once
 //	err := bridge.Listen(ctx, app, ":8080")
+//
+// If addr cannot be listened on it returns an error at once and drains nothing.
 func (b *Bridge) Listen(ctx context.Context, app *fiber.App, addr string) error {
 	if app == nil {
 		return errNoApp
@@ -34,11 +36,11 @@ func (b *Bridge) Listen(ctx context.Context, app *fiber.App, addr string) error 
 // the listener's error if serving ended by itself; the drain has taken place
 // then, too.
 //
-// Config.Connections bounds what is accepted (see Listener). Below TLS, that is
-// tls.NewListener(bridge.Listener(ln), cfg).
+// Config.Connections bounds the accepted connections (see Listener). For TLS give
+// it tls.NewListener(bridge.Listener(ln), cfg).
 //
-// Serve holds no secrets: a host with several bridges, or with work of its own
-// between the steps, calls app.Listener, Bridge.Shutdown and
+// Serve uses public methods only: a host with several bridges, or with work of its
+// own between the steps, calls app.Listener, Bridge.Shutdown and
 // app.ShutdownWithContext itself.
 func (b *Bridge) Serve(ctx context.Context, app *fiber.App, ln net.Listener) error {
 	if app == nil {
@@ -65,7 +67,8 @@ func (b *Bridge) Serve(ctx context.Context, app *fiber.App, ln net.Listener) err
 	return errors.Join(failed, b.drainApp(ctx, app, ln, served))
 }
 
-// mostConnections is Config.Connections.Max, or what app's server can serve.
+// mostConnections returns the smaller of Config.Connections.Max and what app's
+// server can serve.
 func (b *Bridge) mostConnections(app *fiber.App) int {
 	most := b.cfg.Connections.Max
 	if concurrency := app.Server().Concurrency; concurrency > 0 {

@@ -17,33 +17,33 @@ import (
 
 // SettleBodies makes sure that no part of a request's body is taken for the
 // next request on its connection. It wraps server.Handler, so that it holds for
-// every route, whoever's it is, and however it is answered: after each answer
-// the body has been read to its end, or the connection closes.
+// every route, the host's own included, and for every kind of answer: after each
+// answer the body has been read to its end, or the connection closes.
 //
-// fasthttp by itself goes on reading wherever a handler stopped. Behind a proxy
-// that keeps its connections open, what a client has put into its body is then
-// executed as somebody else's request. See docs/security.md.
+// fasthttp by itself reads the next request from wherever a handler stopped.
+// Behind a proxy that keeps its connections open, a part of one client's body is
+// then executed as another client's request. See docs/security.md.
 //
 // [Bridge.Mount] and [Bridge.MountHealth] do this for the app that they mount
-// on. Call it where they cannot: on a server of your own around app.Handler(),
-// and on the app that listens if the bridge's app was mounted on it before the
-// bridge was on that. Call it before the server serves, after everything else
-// that changes server.Handler. Calling it again changes nothing.
+// on. Call it where they cannot: for a server of your own around app.Handler(),
+// and for the server of the app that listens, if the bridge was mounted on a sub-app
+// after that sub-app had been mounted. Call it before the server serves, and after
+// everything else that changes server.Handler. Calling it again changes nothing.
 //
-// What is left of a body is read for at most 5 s and to at most twice the
-// server's MaxRequestBodySize. A connection also closes after a request with
-// both a length and chunks (RFC 9112, 6.1), after a form that fasthttp has
-// parsed by itself (DisablePreParseMultipartForm is off), and after a body that
-// was neither read nor left alone by the handler.
+// The rest of a body is read for at most 5 s and up to twice the server's
+// MaxRequestBodySize. A connection also closes after a request with both a length
+// and chunks (RFC 9112, 6.1), after a form that fasthttp has parsed by itself
+// (DisablePreParseMultipartForm is off), and after a handler from which it cannot
+// be told how much of the body it has read.
 func SettleBodies(server *fasthttp.Server) {
 	if isSettled(server.Handler) {
 		return
 	}
 	s := &settler{server: server, next: server.Handler}
 	server.Handler = s.serve
-	if deny := server.ContinueHandler; deny != nil {
+	if ask := server.ContinueHandler; ask != nil {
 		server.ContinueHandler = func(header *fasthttp.RequestHeader) bool {
-			proceed := deny(header)
+			proceed := ask(header)
 			if !proceed { // the client may send its body all the same
 				header.SetConnectionClose()
 			}
@@ -52,13 +52,13 @@ func SettleBodies(server *fasthttp.Server) {
 	}
 }
 
-// isSettled reports whether h is what SettleBodies has put in place. All method
-// values of one method have the same address.
+// isSettled reports whether h is the handler that SettleBodies sets. All method
+// values of one method have the same code address.
 func isSettled(h fasthttp.RequestHandler) bool {
 	return reflect.ValueOf(h).Pointer() == reflect.ValueOf((*settler)(nil).serve).Pointer()
 }
 
-// settler is what SettleBodies puts around a server's handler.
+// settler is the handler that SettleBodies puts around a server's own.
 type settler struct {
 	server *fasthttp.Server
 	next   fasthttp.RequestHandler
@@ -69,7 +69,7 @@ type settling struct {
 	head   bool
 	stream io.Reader // fasthttp's, nil if it has read the body already
 	length int       // as announced, -1 with chunks
-	// final says that nothing may follow, whatever the handler does.
+	// final says that the connection closes, whatever the handler does.
 	final bool
 }
 
@@ -113,8 +113,8 @@ func (s *settler) parsesForm(header *fasthttp.RequestHeader) bool {
 // settle runs when the handler has returned.
 func (s *settler) settle(ctx *fasthttp.RequestCtx, conn net.Conn, body settling, lease *bodyLease) {
 	if timedOut := ctx.LastTimeoutErrorResponse(); timedOut != nil {
-		// The handler runs on and may use everything of ctx; what it has read of
-		// the body nobody can know.
+		// The handler runs on and may use everything of ctx. How much of the body it
+		// has read cannot be known.
 		timedOut.SkipBody = timedOut.SkipBody || body.head
 		if body.stream != nil || body.final {
 			timedOut.Header.SetConnectionClose()
@@ -134,7 +134,7 @@ func (s *settler) settle(ctx *fasthttp.RequestCtx, conn net.Conn, body settling,
 	}
 }
 
-// keep tells the listener that conn waits for no request any more.
+// keep tells the listener that no request will follow on conn.
 func keep(conn net.Conn) {
 	if c := socket.Accepted(conn); c != nil {
 		c.Keep()
@@ -146,8 +146,9 @@ func keep(conn net.Conn) {
 func (s *settler) settled(ctx *fasthttp.RequestCtx, conn net.Conn, body settling, lease *bodyLease) bool {
 	switch left := ctx.RequestBodyStream(); {
 	case left == nil:
-		// Body reads it to its end and closes it; others close it as it is. What
-		// is there as the body tells them apart, except for chunks.
+		// Request.Body has read the stream to its end and closed it, or something
+		// else has closed it before its end. The length of the body tells which,
+		// except for chunks.
 		return body.length >= 0 && len(ctx.Request.Body()) == body.length
 	case left != body.stream, lease.broken:
 		return false
@@ -159,9 +160,9 @@ func (s *settler) settled(ctx *fasthttp.RequestCtx, conn net.Conn, body settling
 		_, err := left.Read(nil) // takes nothing
 		return err == io.EOF
 	}
-	// A client that is still sending when the connection is closed gets a reset
-	// and may never read the answer, so what a refused body is usually over the
-	// limit by is waited for too.
+	// A client that is still sending when the connection is closed gets a reset and
+	// may never read the answer. So a body that is moderately over the limit is read
+	// to its end, too.
 	most := 2 * serverBodyLimit(s.server)
 	if int64(body.length) > most {
 		return false
@@ -178,7 +179,8 @@ func (s *settler) settled(ctx *fasthttp.RequestCtx, conn net.Conn, body settling
 	return err == nil && n <= most
 }
 
-// serverBodyLimit is MaxRequestBodySize, or what bounds streamed bodies without.
+// serverBodyLimit returns MaxRequestBodySize, or streamedBodyLimit if that is not
+// set.
 func serverBodyLimit(server *fasthttp.Server) int64 {
 	if limit := server.MaxRequestBodySize; limit > 0 {
 		return int64(limit)
@@ -187,8 +189,8 @@ func serverBodyLimit(server *fasthttp.Server) int64 {
 }
 
 // twoLengths reports whether a request has both a Content-Length and chunks.
-// fasthttp goes by the chunks. What goes by the other length on its way here
-// may see another request after it: RFC 9112, 6.1, wants the connection closed.
+// fasthttp goes by the chunks. A proxy that goes by the length may see another
+// request behind it, so RFC 9112, 6.1, wants the connection closed.
 func twoLengths(header *fasthttp.RequestHeader) bool {
 	var length, coding bool
 	for line := range bytes.Lines(header.RawHeaders()) {
@@ -225,7 +227,7 @@ func leaseOf(c *fiber.Ctx) *bodyLease {
 	return l
 }
 
-// end takes the right away. A read that is waiting for the client is woken.
+// end ends the lease, and wakes a read that waits for the client.
 func (l *bodyLease) end(conn net.Conn) {
 	if l == nil {
 		return
@@ -240,8 +242,8 @@ func (l *bodyLease) end(conn net.Conn) {
 	l.mu.Unlock()
 }
 
-// settleApp calls SettleBodies for app's server and, if app is mounted on
-// another one, for that one's, which then serves.
+// settleApp calls SettleBodies for app's server and, when app is mounted on another
+// app, for the server of that one, which then serves.
 func settleApp(app *fiber.App) {
 	SettleBodies(app.Server())
 	app.Hooks().OnMount(func(parent *fiber.App) error {

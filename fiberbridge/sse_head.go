@@ -19,8 +19,8 @@ func setSSEHeaders(c *fiber.Ctx) {
 // appendSSEHead appends the head of a stream: every header of the final
 // response, save those that say how long the body is or how it is coded, which
 // only we know. The connection ends with the stream, and says so: a client
-// that used it again would run into its end. keepAlive says that in the other way,
-// for clients that mistakesCuts finds: a connection that may be kept for 0 s.
+// that used it again would run into its end. With keepAlive, for clients that
+// mistakesCuts finds, the head says so as a connection that may be kept for 0 s.
 func appendSSEHead(dst []byte, resp *fasthttp.Response, http11, keepAlive bool) []byte {
 	h := &resp.Header
 	resetFraming(h)

@@ -48,8 +48,8 @@ type streams struct {
 	deadlines      *deadlines
 	commands       *commandPool
 	recheck        *recheck
-	// partTime is how long a socket whose only subscription is over stays open for
-	// a further one.
+	// partTime is how long a socket whose only subscription has ended stays open for
+	// another one.
 	partTime instant
 	// refusals bounds the goroutines that wait for refused clients to go.
 	refusals chan struct{}
@@ -58,8 +58,8 @@ type streams struct {
 	draining bool
 	// used counts tickets and subscribers, waiting the tickets alone.
 	used, waiting int
-	// polls counts polls, and unread the bytes of large answers, until they have
-	// left; arriving the bytes of bodies that are streamed.
+	// polls counts polls, and unread the bytes of large answers, until they have been
+	// sent; arriving counts the bytes of streamed bodies.
 	polls       int
 	unread      quota
 	arriving    quota

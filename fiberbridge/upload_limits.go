@@ -40,8 +40,8 @@ func validateTypePattern(entry string) error {
 	return nil
 }
 
-// tellUploadLimits says what of the app's settings stands in the way of the
-// bridge's own limits for bodies and uploads, with the figures.
+// tellUploadLimits logs which of the app's settings prevent the bridge's own limits for
+// bodies and uploads from taking effect, with the figures.
 func (b *Bridge) tellUploadLimits(router fiber.Router) {
 	app, ok := configOf(router)
 	if !ok {

@@ -30,7 +30,7 @@ func (w *wsStream) closeLocked(code int, reason string, limit time.Duration) {
 	}
 }
 
-// part closes a socket whose only subscription is over. mu is held.
+// part closes a socket whose only subscription has ended. mu is held.
 func (w *wsStream) part() {
 	w.ended = nil
 	// A slow reader still has the rest to take.
@@ -53,7 +53,7 @@ func (w *wsStream) endFor(reason closingReason, retryAfter time.Duration) {
 	if w.ending || w.over {
 		return
 	}
-	if w.parting { // nothing is left to come back for
+	if w.parting { // the client has nothing to reconnect for
 		w.part()
 		return
 	}

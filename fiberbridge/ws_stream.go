@@ -22,7 +22,7 @@ type wsStream struct {
 	stream
 	// reading is used by Readable only; nil between two messages.
 	reading *wsReading
-	// talk bounds the rate of frames that ask for nothing. Readable's, too.
+	// talk bounds the rate of control frames and fragments. Used by Readable only.
 	talk bucket
 	// heard is when the peer last gave a sign of life (an instant).
 	heard atomic.Int64
@@ -155,11 +155,11 @@ func (w *wsStream) Pong([]byte) { w.idleTalk() }
 // Fragment is wsproto.Receiver's.
 func (w *wsStream) Fragment() { w.idleTalk() }
 
-// idleTalk counts a frame that asks for nothing, a control frame or a piece of
-// a message, and ends the socket of a client that sends nothing else.
+// idleTalk counts a control frame or a fragment of a message, and closes the socket if
+// there are too many. allowed is false then.
 //
-// What waits before it is not answered any more: a client that takes no answers
-// would have its frames read until it is cut.
+// Frames that still wait are not answered: if the client takes no answers, the socket
+// would stay open and be read until it is cut.
 func (w *wsStream) idleTalk() (allowed bool) {
 	cfg := &w.s.cfg.WebSocket
 	if w.talk.take(w.s.deadlines.now(), cfg.FramesPerSecond, idleTalkBurst+cfg.MessageBytes) {
@@ -173,8 +173,8 @@ func (w *wsStream) idleTalk() (allowed bool) {
 	return false
 }
 
-// idleTalkBurst is how many frames that ask for nothing may come at once, beside
-// one message in pieces of a byte.
+// idleTalkBurst is how many control frames and fragments may come at once, in addition
+// to one message in fragments of one byte.
 const idleTalkBurst = 256
 
 // Writable is socket.Handler's. Room in the buffer means that the peer has
@@ -226,14 +226,14 @@ func (w *wsStream) settle() {
 		w.ended = nil
 		w.closeLocked(wsproto.CloseForbidden, "access was revoked", farewellTime)
 	case !w.busy && w.ended != nil && !w.parting:
-		// A client may be about to follow the next task: frames that it sent with
-		// the first one may still be on their way.
+		// The client may be about to follow another task: a subscribe that it sent
+		// right after the first one may still be on its way.
 		w.idleFor(w.s.partTime)
 		w.parting = true
 	}
 }
 
-// idleFor has the socket closed if nothing is followed within d. mu is held.
+// idleFor closes the socket after d if it follows nothing by then. mu is held.
 func (w *wsStream) idleFor(d instant) {
 	w.idleBy = w.s.deadlines.now() + d
 	w.s.deadlines.set(w, w.idleBy)

@@ -1,7 +1,7 @@
-// Package accept takes connections in from a listener without running out of
-// descriptors: near the limit, connections that wait for their clients are
-// closed for new ones, the longest idle first, and what no descriptor is left
-// for waits to be accepted.
+// Package accept accepts connections without running out of descriptors. Near the
+// limit it closes connections that wait for their clients, the longest idle first,
+// to accept new ones. While none can be closed, new connections wait in the
+// kernel's queue.
 package accept
 
 import (
@@ -22,40 +22,40 @@ const (
 	writeGrace = 5 * time.Second
 	// tick is how often a listener that is full looks again.
 	tick = 5 * time.Millisecond
-	// stuckTime is how long nothing can be closed before that is worth a word.
+	// stuckTime is how long no connection can be closed before that is logged.
 	stuckTime = 250 * time.Millisecond
 	// longestWait bounds the pause after an accept that failed.
 	longestWait = time.Second
-	// batch is the part of the idle connections that is closed at once, so that
-	// it need not be looked for them at each accept.
+	// batch: one of so many idle connections is closed at once, so that not every
+	// accept has to search for some.
 	batch = 32
-	// least is how many connections there may be whatever the descriptors are
-	// used for.
+	// least is how many connections there may be in any case, even if other files
+	// use all descriptors.
 	least = 8
-	// quiet is how long the log says nothing new of a listener that is full.
+	// quiet is the shortest time between two log lines of a listener that is full.
 	quiet = 10 * time.Second
 )
 
 // Options tune a Listener.
 type Options struct {
-	// Ceiling is the number of descriptors from which on idle connections give
-	// way: what is above is for files, databases and the like. It counts all
-	// descriptors of the process. Zero is no ceiling.
+	// Ceiling is the number of descriptors of the process, of whatever kind, from
+	// which on idle connections are closed for new ones. The descriptors above it
+	// are for files, databases and the like. Zero is no ceiling.
 	Ceiling int
-	// Max is how many connections may be open; of idle ones it is one fewer.
-	// Zero is no bound.
+	// Max is how many connections may be open. One place of them is kept free for
+	// the next connection while idle ones can be closed. Zero is no bound.
 	Max int
 	// Opened is called with +1 and -1, and Closed with the number of idle
 	// connections that are closed for new ones. Waited is called when no
-	// connection can be taken in for the moment. All may be nil.
+	// connection can be accepted for the moment. All may be nil.
 	Opened func(delta int64)
 	Closed func(n int64)
 	Waited func()
 	Log    *slog.Logger
 }
 
-// Listener is a net.Listener that goes on. TCP connections that it returns are
-// *Conn; others are not closed for new ones.
+// Listener is a net.Listener that keeps accepting when descriptors run out. TCP
+// connections that it returns are *Conn; others are not closed for new ones.
 type Listener struct {
 	net.Listener
 	opts  Options
@@ -77,7 +77,7 @@ type Listener struct {
 	closedUntold int
 }
 
-// New returns ln with opts. It closes ln when it is closed.
+// New returns a Listener on ln. Closing it closes ln.
 func New(ln net.Listener, opts Options) *Listener {
 	if opts.Opened == nil {
 		opts.Opened = func(int64) {}
@@ -122,7 +122,7 @@ func (l *Listener) Accept() (net.Conn, error) {
 	}
 }
 
-// take counts a connection and sees whether it was one too many.
+// take counts a connection, and sets how many may stay open if there are too many.
 func (l *Listener) take(conn net.Conn) net.Conn {
 	tcp, ok := conn.(*net.TCPConn)
 	if !ok {
@@ -180,7 +180,7 @@ func (l *Listener) makeRoom() bool {
 				waited = true
 				l.opts.Waited()
 			}
-			l.tell("no connection can be accepted: all that are open are at work", 0)
+			l.tell("no connection can be accepted: all open ones are in use", 0)
 		}
 		if !l.pause(tick) {
 			return false
@@ -188,8 +188,8 @@ func (l *Listener) makeRoom() bool {
 	}
 }
 
-// pause waits until a connection was closed, or for d; false means that the
-// listener was.
+// pause waits until a connection was closed, at most for d. It returns false if the
+// listener was closed.
 func (l *Listener) pause(d time.Duration) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
@@ -202,9 +202,9 @@ func (l *Listener) pause(d time.Duration) bool {
 	return true
 }
 
-// evict ends connections until n of them are on their way to their ends, those
-// first that have waited for their clients for longest; more than n if there are
-// many. leaving says how many were on their way already.
+// evict makes sure that n connections are being closed, and closes those first that
+// have waited for their clients for longest. If many are idle it closes more. leaving
+// is how many were being closed before.
 func (l *Listener) evict(n int) (closed, leaving int) {
 	type idle struct {
 		conn  *Conn
@@ -240,7 +240,7 @@ func (l *Listener) evict(n int) (closed, leaving int) {
 	return closed, leaving
 }
 
-// tell logs, now and then.
+// tell logs what happened, at most once in quiet.
 func (l *Listener) tell(what string, closed int, more ...any) {
 	l.closedUntold += closed
 	if !l.told.IsZero() && time.Since(l.told) < quiet {
@@ -255,7 +255,7 @@ func (l *Listener) tell(what string, closed int, more ...any) {
 	l.told, l.closedUntold = time.Now(), 0
 }
 
-// Close closes the listener and leaves the connections.
+// Close closes the listener. The connections stay open.
 func (l *Listener) Close() error {
 	l.once.Do(func() { close(l.done) })
 	return l.Listener.Close()
@@ -283,7 +283,7 @@ func (l *Listener) remove(c *Conn) {
 	}
 }
 
-// now is never zero.
+// now returns the time since the listener was made. It is never zero.
 func (l *Listener) now() int64 { return int64(time.Since(l.began)) + 1 }
 
 // passing reports whether an accept may succeed when it is tried again.

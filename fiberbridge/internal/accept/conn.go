@@ -13,22 +13,22 @@ type Conn struct {
 	l     *Listener
 	place int // in l.conns, guarded by l.mu
 
-	// since is when the read began that waits, and stalled when the write did;
-	// or busy, or left.
+	// since is when the read that is waiting began, stalled the same of the write.
+	// Both may also be busy or left.
 	since, stalled atomic.Int64
-	// kept: somebody else serves the connection now; see Keep.
+	// kept says that the connection carries no more requests; see Keep.
 	kept   atomic.Bool
 	closed atomic.Bool
 }
 
-// What Conn.since and Conn.stalled say otherwise.
+// These are the other values of Conn.since and Conn.stalled.
 const (
 	busy int64 = 0  // nothing waits
 	left int64 = -1 // the connection is being closed for another one
 )
 
-// Read reads from the connection. One that is closed for another one has come
-// to its end.
+// Read reads from the connection. It returns io.EOF if the connection is being closed
+// for another one.
 func (c *Conn) Read(p []byte) (int, error) {
 	if c.kept.Load() {
 		return c.TCPConn.Read(p)
@@ -46,7 +46,7 @@ func (c *Conn) Read(p []byte) (int, error) {
 			if n == 0 {
 				return 0, io.EOF
 			}
-			return n, nil // it came at the last moment and is answered
+			return n, nil // bytes that came at the last moment are still handled
 		}
 		if c.since.CompareAndSwap(since, busy) {
 			return n, err
@@ -66,9 +66,8 @@ func (c *Conn) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// idle returns since when the connection waits for its client, if it may be
-// closed for another one: from a read that began before reads, or a write before
-// writes.
+// idle returns since when the connection waits for its client. ok says that it may be
+// closed for another one: its read began before reads, or its write before writes.
 func (c *Conn) idle(reads, writes int64) (since int64, ok bool) {
 	if c.kept.Load() {
 		return 0, false
@@ -83,9 +82,9 @@ func (c *Conn) idle(reads, writes int64) (since int64, ok bool) {
 // leaving reports whether the connection is being closed for another one.
 func (c *Conn) leaving() bool { return c.since.Load() == left || c.stalled.Load() == left }
 
-// leave ends a connection that has been waiting for its client since then, and
-// reports whether it still was. What waits is woken, and whoever serves the
-// connection closes it.
+// leave ends the connection if it has been waiting for its client from since until
+// now, and reports whether it has. The read or write that waits returns, and the
+// server closes the connection.
 func (c *Conn) leave(since int64) bool {
 	switch past := time.Unix(1, 0); {
 	case c.kept.Load():
@@ -100,8 +99,8 @@ func (c *Conn) leave(since int64) bool {
 	return true
 }
 
-// Keep says that the connection carries no more requests: it waits for nobody,
-// however long its reads take, and is not closed for others.
+// Keep says that the connection carries no more requests. It is not closed for others
+// then, however long its reads take.
 func (c *Conn) Keep() { c.kept.Store(true) }
 
 // Close closes the connection. It may be called again.

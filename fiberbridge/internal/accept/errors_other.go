@@ -11,5 +11,5 @@ var passingErrors = []error{syscall.Errno(10024), syscall.Errno(10055), syscall.
 
 func descriptor(*net.TCPConn) int { return -1 }
 
-// Descriptors is a bound where the system names none.
+// Descriptors returns a bound for systems that name none.
 func Descriptors() int { return 1<<16 + 1<<13 }

@@ -7,7 +7,8 @@ import (
 	"syscall"
 )
 
-// passingErrors end when others close theirs: accept(2) of Linux and the BSDs.
+// passingErrors are errors of accept(2), on Linux and the BSDs, after which a later
+// accept may succeed.
 var passingErrors = []error{
 	syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM, // out of something
 	syscall.ECONNABORTED, syscall.ECONNRESET, syscall.EINTR, syscall.EPROTO, // the client's fault
@@ -22,7 +23,7 @@ func descriptor(conn *net.TCPConn) (number int) {
 	return number
 }
 
-// Descriptors is how many the process may have open.
+// Descriptors returns how many descriptors the process may have open.
 func Descriptors() int {
 	var lim syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &lim); err != nil {

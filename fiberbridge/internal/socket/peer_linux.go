@@ -9,8 +9,8 @@ import (
 const canPeek = true
 
 // Gone reports whether the peer has closed, half-closed or reset the
-// connection, whatever there still is to be read from it. It may be called at
-// any time, also after the connection was closed.
+// connection, even if there are bytes left to read. It may be called at any time,
+// also after the connection was closed.
 func (p Peer) Gone() (gone bool) {
 	_ = p.raw.Control(func(fd uintptr) {
 		one := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLRDHUP}}

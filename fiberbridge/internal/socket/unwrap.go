@@ -26,8 +26,7 @@ func plainTCP(conn net.Conn) *net.TCPConn {
 	return nil
 }
 
-// Accepted returns the connection of ours that conn is made of, nil if there is
-// none.
+// Accepted returns the accept.Conn inside conn, nil if there is none.
 func Accepted(conn net.Conn) *accept.Conn {
 	for range 8 {
 		if conn == nil {
@@ -54,7 +53,8 @@ func innermost(conn net.Conn) net.Conn {
 	return conn
 }
 
-// inside returns what conn is around, nil if that is nothing or not to be seen.
+// inside returns the connection that conn wraps, nil if there is none or it cannot be
+// reached.
 func inside(conn net.Conn) net.Conn {
 	if c, ok := conn.(*accept.Conn); ok {
 		return c.TCPConn
