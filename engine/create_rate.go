@@ -5,20 +5,20 @@ import (
 	"time"
 )
 
-// CreateRate bounds how fast one subject asks for tasks, in this process. Every
-// request counts that the rate itself does not refuse, whatever becomes of it:
-// repeats and what is invalid are work as well.
+// CreateRate bounds how fast one subject creates tasks, in this process. Every create
+// request counts unless the rate itself refuses it: repeats and invalid requests are
+// work as well.
 type CreateRate struct {
 	// PerSecond is the rate in the long run. Defaults to 100; negative is no
 	// bound.
 	PerSecond int
 	// Burst is how many may come at once. Defaults to ten times PerSecond.
 	Burst int
-	// BytesPerSecond bounds the input and metadata of the tasks that one subject
-	// creates, in the long run: what the store has to keep. Repeats do not count,
-	// files have bounds of their own. Defaults to 4 MiB; negative is no bound.
+	// BytesPerSecond bounds, in the long run, the input and metadata of the tasks that
+	// one subject creates, which the store has to keep. Repeats do not count, and files
+	// have bounds of their own. Defaults to 4 MiB; negative is no bound.
 	BytesPerSecond int
-	// BurstBytes is how much of it may come at once. Defaults to 16 times
+	// BurstBytes is how many bytes may come at once. Defaults to 16 times
 	// BytesPerSecond.
 	BurstBytes int
 }
@@ -44,7 +44,7 @@ type bucket struct {
 }
 
 // take takes n tokens for subject, or refuses with RATE_LIMITED and the time
-// until there are as many. More than the burst take the whole of it.
+// until there are as many. If n is more than the burst, it takes the whole burst.
 func (c *subjectRate) take(subject string, now time.Time, n int) error {
 	if c.perSecond < 0 {
 		return nil

@@ -61,7 +61,7 @@ func New(cfg Config) (*Engine, error) {
 	e.life, e.endLife = context.WithCancel(context.Background())
 	e.emitter = newEmitter(e.drained, cfg)
 	e.rate.perSecond, e.rate.burst = float64(cfg.Creates.PerSecond), float64(cfg.Creates.Burst)
-	e.rate.message = "too many tasks are asked for at once"
+	e.rate.message = "too many create requests at once"
 	e.volume.perSecond, e.volume.burst = float64(cfg.Creates.BytesPerSecond), float64(cfg.Creates.BurstBytes)
 	e.volume.message = "too many bytes are created at once"
 	e.bounded, _ = cfg.Store.(BoundedReader)

@@ -40,7 +40,7 @@ type Bridge struct {
 	textBytes int64
 	// noFiles: none are taken, or there is nowhere to keep them.
 	noFiles bool
-	// tellSettings lets what the app's settings leave open be told once.
+	// tellSettings makes Mount warn of the app's settings once only.
 	tellSettings sync.Once
 	// owned caches where the bridge's handlers are in an app, for ErrorHandler.
 	owned ownedRoutes

@@ -7,14 +7,13 @@ import (
 	"github.com/gofiber/fiber/v2"
 )
 
-// shortestWriteTimeout is what an answer takes to leave on a slow line: less
-// than that is a mistake in the unit, nearly always.
+// shortestWriteTimeout is about the time that an answer needs on a slow line. A
+// shorter setting is nearly always a mistake in the unit.
 const shortestWriteTimeout = time.Second
 
-// tellHostSettings warns of settings of the app's server that leave a way to be
-// in everybody's way. Each line names the field and what to set. Settings that
-// cannot be safe (Prefork) are errors of Mount, and what Mount can put right by
-// itself (bodies) it does.
+// tellHostSettings warns of settings of the app's server that let a few clients block
+// all others. Each line names the field and what to set. A setting that cannot be safe
+// (Prefork) is an error of Mount, and what Mount can correct itself (bodies) it does.
 func (b *Bridge) tellHostSettings(router fiber.Router) {
 	app := appOf(router)
 	if app == nil {
@@ -29,7 +28,7 @@ func (b *Bridge) tellHostSettings(router fiber.Router) {
 		log.Warn("clients on slow lines do not get their answers in the app's WriteTimeout; raise fiber.Config.WriteTimeout, "+
 			"or leave it to fiberbridge.Config.Answers.WriteTimeout", slog.Duration("writeTimeout", server.WriteTimeout))
 	}
-	// Fiber's default is nobody's choice, and the listener stays below it.
+	// The host has not chosen Fiber's default, and the listener stays below it.
 	if server.Concurrency > 0 && server.Concurrency != fiber.DefaultConcurrency && server.Concurrency <= b.cfg.Streams.Max {
 		log.Warn("polls that wait can take all of the app's Concurrency, and then everything else is refused, /health too; "+
 			"raise fiber.Config.Concurrency, or set fiberbridge.Config.Streams.Max below it",

@@ -64,7 +64,8 @@ func (s *Store) ReadBytes(ctx context.Context, taskID string, after engine.Event
 			return engine.Page{}, errNotFound()
 		}
 		for _, a := range answers {
-			// A replica does not say that it is full: it holds what it is sent.
+			// Only the write can be refused by a full server, and then the server is
+			// no replica: a replica stores what its primary sends.
 			if err := a.Error(); err != nil && !rueidis.IsRedisNil(err) && !begins(asAnswer(err), full) {
 				return engine.Page{}, classify("read a log", err)
 			}
@@ -76,9 +77,9 @@ func (s *Store) ReadBytes(ctx context.Context, taskID string, after engine.Event
 		if err != nil {
 			return engine.Page{}, classify("read a log", err)
 		}
-		// A cursor that the log does not reach says that its tail was lost, or that
-		// this is a server that was demoted and lags behind: one that takes a write
-		// is not. In a Cluster such a server answers MOVED.
+		// A cursor beyond the end of the log means that the log has lost its tail, or
+		// that this is a demoted server which lags behind. A server that takes a write
+		// is not demoted. In a Cluster a demoted server answers MOVED.
 		if proven || after.Ordinal <= p.Last.Ordinal || s.client.Mode() == rueidis.ClientModeCluster {
 			break
 		}

@@ -48,7 +48,8 @@ type trust struct {
 	issuer, audience string
 }
 
-// trustFromEnv reads it. An empty issuer or audience would be everybody's.
+// trustFromEnv reads trust from the environment. It refuses an empty issuer or
+// audience, which would accept tokens of every issuer or service.
 func trustFromEnv(getenv func(string) string) (trust, error) {
 	t := trust{[]byte(getenv("JWT_SECRET")), getenv("JWT_ISSUER"), getenv("JWT_AUDIENCE")}
 	switch {
