@@ -71,12 +71,19 @@ func tooDeep(raw []byte, limit int) bool {
 
 // endOfString returns the index after the string literal that begins at i.
 func endOfString(raw []byte, i int) int {
-	for i++; i < len(raw); i++ {
-		switch raw[i] {
-		case '\\':
-			i++
-		case '"':
-			return i + 1
+	for i++; i < len(raw); {
+		quote := bytes.IndexByte(raw[i:], '"')
+		if quote < 0 {
+			break
+		}
+		// Each byte is looked at once for quotes and once for escapes, however many
+		// there are.
+		for quote += i; i <= quote; {
+			escape := bytes.IndexByte(raw[i:quote], '\\')
+			if escape < 0 {
+				return quote + 1
+			}
+			i += escape + 2 // beyond quote if that is what was escaped
 		}
 	}
 	return len(raw)

@@ -22,6 +22,7 @@ type Bridge struct {
 	cfg     Config
 	eng     *engine.Engine
 	streams *streams
+	turns   *turns
 
 	// notReady is set when Shutdown begins.
 	notReady atomic.Bool
@@ -57,7 +58,7 @@ func New(cfg Config) (*Bridge, error) {
 	if fiber.IsChild() {
 		return nil, errPrefork
 	}
-	b := &Bridge{cfg: cfg, eng: cfg.Engine, shutdown: make(chan struct{}, 1)}
+	b := &Bridge{cfg: cfg, eng: cfg.Engine, turns: newTurns(), shutdown: make(chan struct{}, 1)}
 	b.shutdown <- struct{}{}
 	b.textBytes = textBytes(cfg.Engine.Limits())
 	b.noFiles = cfg.Uploads.Disable || !cfg.Engine.AcceptsFiles()

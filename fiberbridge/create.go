@@ -43,6 +43,8 @@ func (b *Bridge) create(ctx context.Context, c *fiber.Ctx, auth engine.AuthConte
 		return err
 	}
 	var req engine.CreateRequest
+	mine := &turn{t: b.turns, subject: auth.Subject}
+	defer mine.end()
 	if form {
 		var done func()
 		req, done, err = b.createForm(c, &auth, params["boundary"])
@@ -52,7 +54,7 @@ func (b *Bridge) create(ctx context.Context, c *fiber.Ctx, auth engine.AuthConte
 		ctx, cancel = context.WithTimeout(c.UserContext(), requestLimit)
 		defer cancel()
 	} else {
-		req, err = b.createJSON(c, &auth)
+		req, err = b.createJSON(ctx, c, &auth, mine)
 	}
 	if err != nil {
 		return err
@@ -64,6 +66,9 @@ func (b *Bridge) create(ctx context.Context, c *fiber.Ctx, auth engine.AuthConte
 		}
 		return brought
 	})
+	if err := mine.take(ctx, len(req.Input)+len(req.Metadata)); err != nil {
+		return err
+	}
 	res, err := creation.Create(ctx, req)
 	if err != nil {
 		if form {
@@ -80,9 +85,12 @@ func (b *Bridge) create(ctx context.Context, c *fiber.Ctx, auth engine.AuthConte
 	return b.sendJSON(c, status, created{res.Task.ID, res.Task.Status, res.Task.ClientRequestID, res.Deduplicated})
 }
 
-// createJSON reads a create request's JSON body.
-func (b *Bridge) createJSON(c *fiber.Ctx, auth *engine.AuthContext) (engine.CreateRequest, error) {
+// createJSON reads a create request's JSON body. A large one waits for its turn.
+func (b *Bridge) createJSON(ctx context.Context, c *fiber.Ctx, auth *engine.AuthContext, mine *turn) (engine.CreateRequest, error) {
 	body, err := b.readBody(c, auth)
+	if err == nil {
+		err = mine.take(ctx, len(body))
+	}
 	if err != nil {
 		return engine.CreateRequest{}, err
 	}

@@ -99,8 +99,10 @@ func (in *incoming) done() {
 	in.s.forget(in.who)
 }
 
-// counted reads from r and counts the bytes in in.
+// counted reads from r, counts the bytes in in, and lets others run meanwhile.
 type counted struct {
+	yielding
+
 	r  io.Reader
 	in *incoming
 	// err is in's last error. A form's parser wraps the errors of its reader.
@@ -109,6 +111,7 @@ type counted struct {
 
 func (c *counted) Read(p []byte) (int, error) {
 	n, err := c.r.Read(p)
+	c.yielding.came(n)
 	if c.err = c.in.came(n); c.err != nil {
 		return n, c.err
 	}

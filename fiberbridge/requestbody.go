@@ -61,6 +61,9 @@ func (b *Bridge) readBody(c *fiber.Ctx, auth *engine.AuthContext) ([]byte, error
 		return nil, err
 	}
 	var body bytes.Buffer
+	if length := c.Request().Header.ContentLength(); length > 0 { // it is within the limit, and counted
+		body.Grow(length + bytes.MinRead)
+	}
 	reader := newBodyReader(c, requestLimit, b.cfg.Uploads.MinRate)
 	from := &counted{r: io.LimitReader(reader, limit+1), in: in}
 	n, err := body.ReadFrom(from)

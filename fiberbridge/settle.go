@@ -172,11 +172,19 @@ func (s *settler) settled(ctx *fasthttp.RequestCtx, conn net.Conn, body settling
 			return false
 		}
 	}
-	n, err := io.Copy(io.Discard, io.LimitReader(body.stream, most+1))
+	n, err := io.Copy(new(sink), io.LimitReader(body.stream, most+1))
 	if conn != nil {
 		_ = conn.SetReadDeadline(time.Time{}) // fasthttp sets the next one
 	}
 	return err == nil && n <= most
+}
+
+// sink discards what is written to it, and lets others run meanwhile.
+type sink struct{ yielding }
+
+func (s *sink) Write(p []byte) (int, error) {
+	s.came(len(p))
+	return len(p), nil
 }
 
 // serverBodyLimit returns MaxRequestBodySize, or streamedBodyLimit if that is not

@@ -1,0 +1,149 @@
+package fiberbridge
+
+import (
+	"context"
+	"runtime"
+	"sync"
+	"time"
+
+	"github.com/taskbridge/taskbridge-fiber/engine"
+)
+
+// largeText is the size from which a request's JSON takes milliseconds of a
+// processor: it is checked, digested and encoded. Smaller ones never wait.
+const largeText = 64 << 10
+
+// turns has the work on large requests done by a few goroutines at once, half of
+// the processors at most: Go gives each goroutine that computes up to 10 ms
+// before others run, so ten of them would delay every event by 100 ms. Those who
+// wait are taken by subject in turn, so that one subject's requests delay those
+// of others by one request each. What they hold meanwhile is bounded by
+// UploadConfig.
+type turns struct {
+	mu      sync.Mutex
+	free    int
+	waiting map[string][]chan struct{}
+	order   []string // the subjects in waiting, the next one first
+}
+
+func newTurns() *turns {
+	return &turns{free: max(runtime.GOMAXPROCS(0)/2, 1), waiting: map[string][]chan struct{}{}}
+}
+
+var errTurns = func() *engine.Error {
+	err := engine.NewError(engine.CodeRateLimited, "too many large requests are being worked on")
+	err.RetryAfter = time.Second
+	return err
+}()
+
+// turn is one request's.
+type turn struct {
+	t       *turns
+	subject string
+	taken   bool
+}
+
+// take waits for the turn if size is that of a large request and the turn is not
+// there yet. It fails when ctx ends first.
+func (m *turn) take(ctx context.Context, size int) error {
+	if m.taken || size < largeText {
+		return nil
+	}
+	mine := m.t.enter(m.subject)
+	if mine != nil {
+		select {
+		case <-mine:
+		case <-ctx.Done():
+			if m.t.withdraw(m.subject, mine) {
+				return errTurns
+			}
+			<-mine // it came at the same moment
+		}
+	}
+	m.taken = true
+	return nil
+}
+
+// end gives the turn to the next one.
+func (m *turn) end() {
+	if m.taken {
+		m.t.leave()
+	}
+}
+
+// enter takes a turn and returns nil, or joins those who wait.
+func (t *turns) enter(subject string) chan struct{} {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.free > 0 {
+		t.free--
+		return nil
+	}
+	mine := make(chan struct{})
+	if len(t.waiting[subject]) == 0 {
+		t.order = append(t.order, subject)
+	}
+	t.waiting[subject] = append(t.waiting[subject], mine)
+	return mine
+}
+
+// leave gives a turn to the subject that is next.
+func (t *turns) leave() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if len(t.order) == 0 {
+		t.free++
+		return
+	}
+	subject := t.order[0]
+	t.order = t.order[1:]
+	queue := t.waiting[subject]
+	close(queue[0])
+	if len(queue) == 1 {
+		delete(t.waiting, subject)
+		return
+	}
+	t.waiting[subject] = queue[1:]
+	t.order = append(t.order, subject)
+}
+
+// withdraw takes mine out of those who wait, and reports false if it has its
+// turn already.
+func (t *turns) withdraw(subject string, mine chan struct{}) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	queue := t.waiting[subject]
+	for i := range queue {
+		if queue[i] != mine {
+			continue
+		}
+		queue = append(queue[:i:i], queue[i+1:]...)
+		if len(queue) > 0 {
+			t.waiting[subject] = queue
+			return true
+		}
+		delete(t.waiting, subject)
+		for j := range t.order {
+			if t.order[j] == subject {
+				t.order = append(t.order[:j:j], t.order[j+1:]...)
+				break
+			}
+		}
+		return true
+	}
+	return false
+}
+
+// yieldBytes are how many bytes of a body are read before others get to run: a
+// client that sends as fast as it can never lets its reader wait.
+const yieldBytes = 64 << 10
+
+// yielding counts what a goroutine reads, and lets others run now and then.
+type yielding struct{ read int }
+
+func (y *yielding) came(n int) {
+	if y.read += n; y.read >= yieldBytes {
+		y.read = 0
+		runtime.Gosched()
+	}
+}
