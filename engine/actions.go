@@ -77,9 +77,8 @@ type Action struct {
 	ClientActionID string `json:"clientActionId"`
 	SuspendID      string `json:"suspendId"`
 	ActionType     string `json:"actionType"`
-	// Payload and Metadata are JSON objects, with the digits that the client
-	// sent. Whoever decodes one into an any keeps them with a json.Decoder and
-	// UseNumber.
+	// Payload and Metadata are JSON objects, with the digits that the client sent. To
+	// keep them when decoding into an any, use a json.Decoder with UseNumber.
 	Payload  json.RawMessage `json:"payload,omitempty"`
 	Metadata json.RawMessage `json:"metadata,omitempty"`
 	// Actor is the subject that answered; empty for the default action of an

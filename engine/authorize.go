@@ -13,12 +13,12 @@ var errTaskNotFound = NewError(CodeTaskNotFound, "no such task")
 
 var errNobody = NewError(CodeAuthentication, "the caller is not authenticated")
 
-// refusalGrid is what the time that a refusal takes is rounded up to. A foreign
-// task costs more than a missing one, for its record has to be read and the
-// policy asked; whoever measures often enough could tell. What differs by less
-// than the grid leaves at the same moment. Two readings of the largest record,
-// input and metadata of a mebibyte each, took about 4 ms, so the grid grows
-// with what the limits let a record have: 4 ms, and 8 for each mebibyte.
+// refusalGrid returns the interval to which the time of a refusal is rounded up. A foreign
+// task takes longer than a missing one, since its record has to be read and the policy
+// asked, and a caller who measures often enough could tell. Refusals that differ by less
+// than the grid leave at the same moment. Reading the largest record twice (input and
+// metadata of a mebibyte each) took about 4 ms, so the grid grows with the size of a
+// record that the limits allow: 4 ms, and 8 for each mebibyte.
 func refusalGrid(l Limits) time.Duration {
 	const small, each = 4 * time.Millisecond, 8 * time.Millisecond
 	return small + each*time.Duration(l.InputBytes)>>20

@@ -7,10 +7,10 @@ import (
 	"fmt"
 )
 
-// Checkpoints is the power of a store to keep one checkpoint for each task, so
-// that whoever begins the task again can go on from there. Append writes it
-// (Append.Checkpoint); it goes with the end of the task. New looks for it once;
-// without it Run.Save fails. See docs/adr/0012-checkpoints.md.
+// Checkpoints is an optional power of a store: it keeps one checkpoint for each task,
+// from which a later run can go on. Append writes the checkpoint (Append.Checkpoint),
+// and the end of the task removes it. New looks for this power once; without it
+// Run.Save fails. See docs/adr/0012-checkpoints.md.
 type Checkpoints interface {
 	// Checkpoint returns the task's checkpoint; its Data is nil if there is none.
 	// TASK_NOT_FOUND if the task is unknown.
@@ -21,33 +21,33 @@ type Checkpoints interface {
 type Checkpoint struct {
 	// Data is JSON.
 	Data json.RawMessage
-	// At is the newest event at the time. Zero if there was none. The store sets
-	// it.
+	// At is the newest event when the checkpoint was saved, zero if there was none.
+	// The store sets it.
 	At EventID
-	// Number grows with every checkpoint that is saved under one fence. One that
-	// is not above that of the checkpoint before is a late repeat.
+	// Number grows with every checkpoint that is saved under one fence. A checkpoint
+	// whose number is not higher than the stored one's is a late repeat.
 	Number uint64
 }
 
 var errNoCheckpoints = NewError(CodeInternal, "the store keeps no checkpoints")
 
-// Save stores v, as JSON, as the task's checkpoint, in the place of the one
-// before, and returns when it is durable. If the worker is lost or shut down and
-// the task is run again, Saved gives it back. The events of with are stored just
-// before it, in the same atomic step: either all of it is there or nothing.
+// Save stores v, as JSON, as the task's checkpoint, in place of the one before, and
+// returns when it is durable. If the worker is lost or shut down and the task is run
+// again, Saved returns it. The events in with are stored just before it, in the same
+// atomic step: either all of this is stored or nothing.
 //
 // The checkpoint stands for everything that was emitted before the call,
 // streamed events included. Clients of a task that goes on from it are told that
-// texts and progress after it are void. Emitted with it, an event and the state
-// that it tells of can never disagree:
+// texts and progress after it are void. An event that is stored with the checkpoint
+// can never disagree with it:
 //
 //	err := run.Save(ctx, state{Page: n}, engine.Progress{Percent: 40})
 //
 // A value over Limits.CheckpointBytes, or one that does not encode, is refused
 // with REQUEST_VALIDATION_ERROR; the checkpoint before stays. Other errors are
-// those of Emit: a worker that lost its lease cannot save (ErrLeaseLost). The
-// checkpoint is gone when the task is over, so a terminal event cannot be in
-// with. On a store without [Checkpoints] it fails with INTERNAL_ERROR.
+// those of Emit: a worker that lost its lease cannot save (ErrLeaseLost). The end of
+// the task removes the checkpoint, so with cannot have a terminal event. On a store
+// without [Checkpoints] Save fails with INTERNAL_ERROR.
 func (r *Run) Save(ctx context.Context, v any, with ...Payload) error {
 	if r.em.checkpoints == nil {
 		return errNoCheckpoints
@@ -71,10 +71,10 @@ func (r *Run) Save(ctx context.Context, v any, with ...Payload) error {
 }
 
 // Saved decodes the task's checkpoint into v: what Save stored last, in this run
-// or in an earlier one. It is false, and v is untouched, if there is none.
-// Numbers that go into an any become a json.Number and keep their digits. The
-// error says that the checkpoint does not fit v, as after a deploy that changed
-// its type; a handler may begin anew then.
+// or in an earlier one. It returns false and leaves v alone if there is none.
+// Numbers that go into an any become a json.Number and keep their digits. An error
+// says that the checkpoint does not fit v, for instance after a deploy that changed
+// its type. A handler may start from the beginning then.
 func (r *Run) Saved(v any) (bool, error) {
 	r.mu.Lock()
 	data := r.saved
@@ -91,8 +91,8 @@ func (r *Run) Saved(v any) (bool, error) {
 }
 
 // Start stores TASK_STARTED. For a task that was begun before (Restarted) the
-// event says how often it was begun again, and the event at the checkpoint that
-// it goes on from, so that clients drop what is void. Executors call it once for
+// event says how often it was begun again and which event belongs to the checkpoint
+// that it goes on from, so that clients drop what is void. Executors call it once for
 // each run, before anything else is emitted.
 func (r *Run) Start(ctx context.Context) error {
 	var s Started
@@ -105,8 +105,8 @@ func (r *Run) Start(ctx context.Context) error {
 	return r.Emit(ctx, s)
 }
 
-// recall reads what earlier runs have left of a task that is run again. Nobody
-// else can write to it any more.
+// recall reads what earlier runs have stored of a task that is run again: the number of
+// restarts and the checkpoint. No other run can write to the task any more.
 func (r *Run) recall(ctx context.Context) error {
 	if !r.Restarted() {
 		return nil
@@ -144,7 +144,7 @@ func (s *save) size() int {
 	return n
 }
 
-// encodeCheckpoint encodes what the host saves. Nobody but the host reads it.
+// encodeCheckpoint encodes a checkpoint, which only the host reads.
 func (l Limits) encodeCheckpoint(v any) (json.RawMessage, error) {
 	refuse := func(message string, cause error) error {
 		e := NewError(CodeRequestValidation, "the checkpoint "+message)

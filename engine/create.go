@@ -47,8 +47,8 @@ type CreateResult struct {
 // it over, and cleaning up if that fails.
 const handOverTimeout = 15 * time.Second
 
-// create works on a request that was let in. The caller's access is looked at
-// again: the body may have taken long to arrive.
+// create handles a request that AdmitCreate has admitted. It checks the caller's access
+// again, since the body may have taken long to arrive.
 func (e *Engine) create(ctx context.Context, auth AuthContext, req CreateRequest) (res CreateResult, err error) {
 	defer func() { err = e.orDraining(err) }()
 	if err := e.admitCaller(ctx, &auth); err != nil {
@@ -95,7 +95,8 @@ func (e *Engine) create(ctx context.Context, auth AuthContext, req CreateRequest
 	return e.start(ctx, auth, task, req.Files)
 }
 
-// orDraining is err, unless it comes of a store that is closed late in a drain.
+// orDraining returns err, or SERVER_DRAINING if err comes from a store that the drain
+// has closed.
 func (e *Engine) orDraining(err error) error {
 	if e.drained.Err() != nil && CodeOf(err) == CodeStoreUnavailable {
 		return NewError(CodeServerDraining, "the server is shutting down").WithCause(err)

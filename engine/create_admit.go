@@ -11,31 +11,31 @@ import (
 type CreateHead struct {
 	// Form says that the request may bring files.
 	Form bool
-	// Length is how long the body is said to be, in bytes; negative if nothing
-	// is said.
+	// Length is the length of the body in bytes as the header says it, negative if
+	// the header does not.
 	Length int64
 }
 
-// FormPolicy is what an [UploadPolicy] may be besides: one that is also asked
-// before a form has arrived.
+// FormPolicy is an optional power of an [UploadPolicy]: it is also asked before a form
+// has arrived.
 type FormPolicy interface {
 	// AllowForm is asked about each form, repeats included, before its body is
-	// read: length is what the header says, negative if it does not. A nil error
-	// lets it come, and AllowUpload is asked when it has. An *Error refuses and
-	// is the answer; any other error is an INTERNAL_ERROR. It may be called
-	// concurrently, and reserves nothing.
+	// read. length is what the header says, negative if it does not. With a nil
+	// error the body is read, and then AllowUpload is asked. An *Error refuses the
+	// form and is the answer; any other error is an INTERNAL_ERROR. AllowForm may be
+	// called concurrently, and reserves nothing.
 	AllowForm(ctx context.Context, auth AuthContext, length int64) error
 }
 
-// Creation is a create request that was let in. It is good for one Create.
+// Creation is a create request that AdmitCreate has admitted. Use it for one Create.
 type Creation struct {
 	e    *Engine
 	auth AuthContext
 }
 
-// AdmitCreate is the first half of Create, for transports that ask before they
-// read a body: what can be decided without one. It counts for Config.Creates,
-// whatever becomes of the request.
+// AdmitCreate is the first half of Create. It decides what can be decided before a
+// transport has read the body. The request counts for Config.Creates even if it is
+// refused later.
 //
 // Errors: AUTHENTICATION_ERROR; RATE_LIMITED beyond Config.Creates; what the
 // UploadPolicy says if it is a FormPolicy; STORE_UNAVAILABLE.

@@ -12,17 +12,18 @@ import (
 	"unicode/utf8"
 )
 
-// digest writes values so that no two different ones give the same bytes:
-// each begins with a tag, and whatever has a length, with that. JSON is
-// digested where it stands, without being decoded: a megabyte of small values
-// would take fifty in memory and most of a fifth of a second.
+// digest writes values so that no two different ones give the same bytes: each begins
+// with a tag, and then its length if it has one. JSON is digested in place, without
+// being decoded: decoding a megabyte of small values would take fifty in memory and
+// nearly a fifth of a second.
 type digest struct {
 	h   hash.Hash
 	buf []byte // not yet in h
 
-	// containers are those of the JSON in hand, in the order in which they begin.
+	// containers are the arrays and objects of the JSON that is being written, in the
+	// order in which they begin.
 	containers []container
-	// members are those of the objects that are being written, innermost last.
+	// members are the members of the objects that are being written, innermost last.
 	members []digestMember
 }
 
@@ -190,8 +191,8 @@ func (d *digest) object(raw []byte, i int, at uint32) {
 	d.members = d.members[:base]
 }
 
-// sortMembers sorts by name, and returns how many are left of each name the
-// last.
+// sortMembers sorts by name, keeps the last member of each name, and returns how many
+// are kept.
 func sortMembers(m []digestMember) int {
 	slices.SortFunc(m, func(a, b digestMember) int {
 		if c := bytes.Compare(a.name, b.name); c != 0 {
@@ -210,7 +211,7 @@ func sortMembers(m []digestMember) int {
 	return n
 }
 
-// unquoted is the text of a valid string literal, as unquote has it.
+// unquoted returns the text of a valid string literal, as unquote does.
 func unquoted(literal []byte) []byte {
 	inside := literal[1 : len(literal)-1]
 	if bytes.IndexByte(inside, '\\') < 0 {
@@ -254,7 +255,7 @@ func unquoted(literal []byte) []byte {
 	return text
 }
 
-// escaped is the UTF-16 unit whose four hex digits p begins with.
+// escaped returns the UTF-16 unit whose four hex digits p begins with.
 func escaped(p []byte) rune {
 	u, _ := strconv.ParseUint(string(p[:4]), 16, 16) // valid JSON has four
 	return rune(u)

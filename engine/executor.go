@@ -8,8 +8,8 @@ import "context"
 //
 // If it also has Shutdown(context.Context) error, Engine.Shutdown calls that. If
 // it has Drain(), Engine.Drain calls that, perhaps more than once: it returns at
-// once, and from then on the executor leaves tasks that may be run again to
-// other processes ([Run.Abandon]), and goes on with all others until Shutdown.
+// once, and from then on the executor leaves tasks that may be run again to other
+// processes ([Run.Abandon]), and continues all others until Shutdown.
 // Package enginetest holds the suites that every executor must pass, and those that
 // are a Restarter or a Resumer.
 type TaskExecutor interface {
@@ -37,17 +37,17 @@ type TaskExecutor interface {
 //
 // An executor that has it opens a Run for every submitted task at once, even if
 // the task has to wait for its turn: one that nobody opens within
-// LeaseConfig.TTL counts as lost, too. If it has Shutdown, it does not wait for
-// the time limit with tasks that another process can run again: it leaves them
-// to others at the beginning, in Drain or in Shutdown.
+// LeaseConfig.TTL counts as lost, too. If it has Shutdown, it leaves tasks that
+// another process can run again to others at the beginning, in Drain or in Shutdown,
+// and not at the end of the time limit.
 type Restarter interface {
 	// Restartable reports whether tasks of a type may be run again from their
 	// beginning: whether what their worker did before it was lost may be done
 	// twice. It is asked at create and kept with the task.
 	Restartable(taskType string) bool
-	// Restart runs a task again, in the background: it opens a Run, as for a
-	// task that was submitted, and calls its Start. That ends with TASK_CONFLICT if another node is
-	// faster. An error leaves the task to other nodes, or to a later time: a type
+	// Restart runs a task again, in the background: it opens a Run, as for a task
+	// that was submitted, and calls its Start. Opening ends with TASK_CONFLICT if
+	// another node is faster. An error leaves the task to other nodes, or to a later time: a type
 	// that it does not have or that may not be run again, no room, a shutdown.
 	Restart(ctx context.Context, task Task) error
 }

@@ -2,7 +2,7 @@ package engine
 
 import "context"
 
-// storeInline stores it on an idle pipe in the caller's own goroutine: waking
+// storeInline stores an item on an idle pipe in the caller's own goroutine: waking
 // another one takes longer than a nearby store does. It tries once, for as long
 // as ctx lasts; what is not settled then is the pipe's, with the same token.
 //

@@ -57,8 +57,8 @@ type Orphan struct {
 	// Takeovers is how often the task's lease was acquired by another after it
 	// had run out, since it was last released.
 	Takeovers int
-	// Released says that its worker gave it to others: the last holder released
-	// its lease with orphan. Otherwise the worker is lost, or there was none.
+	// Released says that the last holder gave the task away: it released its lease
+	// with orphan. Otherwise the worker is lost, or there was none.
 	Released bool
 	// Waited is for how long it has been offered since nobody has held it, the
 	// first time 0; time in which nobody asked for orphans counts little.

@@ -2,18 +2,17 @@ package engine
 
 import "context"
 
-// BoundedReader is what an [EventStore] may be besides: one whose pages are
-// bounded in bytes where they are read. The pages of any other store are read
-// whole and cut afterwards.
+// BoundedReader is an optional power of an [EventStore]: it bounds the bytes of a page
+// where it reads it. The pages of any other store are read whole and cut afterwards.
 type BoundedReader interface {
-	// ReadBytes is Read with one more bound: the page ends with the event with
-	// which its payloads reach maxBytes. It has at least one event if Read
+	// ReadBytes is Read with one more bound: the page ends with the event whose
+	// payload brings the sum to maxBytes, which is positive. It has at least one event if Read
 	// would have one, and More says that the log goes on.
 	ReadBytes(ctx context.Context, taskID string, after EventID, limit, maxBytes int) (Page, error)
 }
 
-// readPage reads a page of up to limit events and, unless maxBytes is zero, of
-// up to so many bytes as clients see them, but at least one event.
+// readPage reads a page of up to limit events and, unless maxBytes is zero, of up to
+// maxBytes as clients see them. It has at least one event if there is one.
 func (e *Engine) readPage(ctx context.Context, taskID string, after EventID, limit, maxBytes int) (page Page, err error) {
 	if e.bounded != nil && maxBytes > 0 {
 		page, err = e.bounded.ReadBytes(ctx, taskID, after, limit, maxBytes)

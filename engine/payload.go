@@ -15,8 +15,8 @@ type Payload interface {
 type Started struct {
 	Message string `json:"message,omitempty"`
 	// Restarts is how often the task has been begun again; zero is left out.
-	// ResumesAfter is the id of the event at the checkpoint from which it goes
-	// on; empty if there is none. Run.Start fills them in.
+	// ResumesAfter is the id of the event at the checkpoint from which the run goes
+	// on, empty if there is none. Run.Start sets both.
 	Restarts     int    `json:"restarts,omitempty"`
 	ResumesAfter string `json:"resumesAfter,omitempty"`
 }

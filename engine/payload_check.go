@@ -49,7 +49,7 @@ type shape struct {
 	members []member
 	// open allows members that are not listed.
 	open bool
-	// needs names members that may only be there with another one.
+	// needs maps a member to another one without which it is not allowed.
 	needs map[string]string
 }
 
@@ -222,7 +222,7 @@ func isVersion(v json.RawMessage) string {
 
 const notAnEventID = "must be the id of an event"
 
-// isEventID is for ids of events, which are stricter than cursors.
+// isEventID accepts ids of events, which are stricter than cursors.
 func isEventID(v json.RawMessage) string {
 	if v[0] != '"' || !isEventIDText(string(v[1:len(v)-1])) {
 		return notAnEventID

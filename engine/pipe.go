@@ -23,11 +23,11 @@ type pipe struct {
 	appends uint64
 }
 
-// item is one event; or a checkpoint, whose draft has no Type; or, without
-// either, a mark that is done when all before it is.
+// item is one event; or a checkpoint, whose draft has no Type; or neither: a mark,
+// which is done when everything before it is.
 type item struct {
 	draft Draft
-	save  *save // nil if it is no checkpoint
+	save  *save // nil unless the item is a checkpoint
 	// done gets the outcome; nil if the event was streamed. Buffered.
 	done chan error
 }
@@ -35,7 +35,7 @@ type item struct {
 func (it item) streamed() bool { return it.done == nil }
 func (it item) mark() bool     { return it.draft.Type == "" && it.save == nil }
 
-// size is what it takes of the buffer and of a batch.
+// size returns the bytes that the item takes of the buffer and of a batch.
 func (it item) size() int {
 	if it.save != nil {
 		return it.save.size()
@@ -43,7 +43,7 @@ func (it item) size() int {
 	return len(it.draft.Payload)
 }
 
-// events are the ones that it stores.
+// events returns the events that the item stores.
 func (it item) events() []Draft {
 	switch {
 	case it.save != nil:

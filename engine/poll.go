@@ -26,8 +26,8 @@ type PollRequest struct {
 	Gather time.Duration
 	// Max is 1 to 500; zero stands for 100.
 	Max int
-	// MaxBytes bounds the events of the page, as clients see them; the first
-	// one counts whatever its size. Zero is no bound but Max.
+	// MaxBytes bounds the bytes of the page's events, as clients see them. The first
+	// event is in the page whatever its size. Zero is no bound but Max.
 	MaxBytes int
 }
 

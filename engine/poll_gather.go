@@ -5,20 +5,20 @@ import (
 	"time"
 )
 
-// A poll is one request, and a busy task would make one of each event. So a poll
-// that finds the first events of a busy task waits a little for those that follow.
-// The event ids tell whether a task is busy: their times are the store's own, so
-// no clocks are compared. A task that was quiet before its event is not, and its
-// event leaves at once.
+// Each poll is a request, so a client would send one request for each event of a busy
+// task. A poll that finds the first events of a busy task therefore waits a little for
+// further ones. The event ids tell whether a task is busy: their times come from the
+// store, so clocks of different machines are not compared. A task that was quiet before
+// its event is not busy, and the event is answered at once.
 
 const (
 	// maxGather bounds PollRequest.Gather.
 	maxGather = time.Second
-	// gatherLooks is how often a poll looks for further events while it gathers:
-	// how late it notices a full page or the task's end.
+	// gatherLooks is how many times a poll looks for further events while it gathers.
+	// It notices a full page or the task's end at the next look.
 	gatherLooks = 4
-	// gatherFresh is how old the events may be that a poll found without waiting.
-	// Those of a task that was busy once are not followed by more.
+	// gatherFresh is how old the newest event may be that a poll found without
+	// waiting. After older ones no further event is expected soon.
 	gatherFresh = time.Second
 )
 

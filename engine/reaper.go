@@ -18,8 +18,8 @@ const (
 	reaperSuffix = "-reaper"
 )
 
-// reap sees to the tasks whose workers died, on any node, until this one is
-// drained: a process that leaves would only keep an orphan from others. Each node
+// reap handles tasks whose workers died, on any node, until this node is drained: a
+// process that shuts down would only keep an orphan from others. Each node
 // does it; the store hands every orphan to one of them, and if two come
 // together all the same, one acquires.
 func (m *Emitter) reap() {
@@ -124,7 +124,7 @@ func (m *Emitter) restart(ctx context.Context, task Task, o Orphan) (why error) 
 		return err
 	}
 	if o.Released {
-		m.logger.InfoContext(ctx, "a task that another process gave away goes on here", "taskId", task.ID, "taskType", task.Type)
+		m.logger.InfoContext(ctx, "a task that another process gave away is continued here", "taskId", task.ID, "taskType", task.Type)
 		return nil
 	}
 	m.logger.WarnContext(ctx, "a task's worker was lost; it is run again",

@@ -40,8 +40,8 @@ type Revocation struct {
 	// second counts as earlier.
 	IssuedBefore time.Time `json:"issuedBefore,omitzero"`
 
-	// Operator says that an operator asks for it, and not a user about himself.
-	// Only these may use what RevocationConfig.Reserve keeps free, and they do
+	// Operator says that an operator made the revocation, and not a user for
+	// themselves. Only such revocations may use RevocationConfig.Reserve, and they do
 	// not count against MaxPerSubject.
 	Operator bool `json:"operator,omitempty"`
 	// Reason is for those who read Revocations. No client sees it.
@@ -84,9 +84,9 @@ func (r *Revocation) Fits(auth *AuthContext, taskID string) bool {
 // up to a second of the process's. Every method may be called concurrently;
 // errors are those of [Store].
 type Revocations interface {
-	// PutRevocation stores r, in place of one with the same ID, and in the same
-	// step removes those of needless that are still as they are given; at most
-	// 100 are. It fails with RATE_LIMITED, and removes nothing, if the store holds
+	// PutRevocation stores r, in place of one with the same ID. In the same step it
+	// removes the revocations in needless, at most 100, that are still stored exactly
+	// as given. It fails with RATE_LIMITED, and removes nothing, if the store holds
 	// limit others that have not lapsed; those that it would remove do not count.
 	PutRevocation(ctx context.Context, r Revocation, limit int, needless ...Revocation) error
 
@@ -119,13 +119,14 @@ type RevocationConfig struct {
 	// Max is how many may be in force at once; every process holds them all in
 	// memory. Beyond it Revoke fails with RATE_LIMITED. Defaults to 10,000.
 	Max int
-	// Reserve is how many of Max only revocations of operators
-	// (Revocation.Operator) can be. Defaults to a tenth of Max; negative is none.
+	// Reserve is how many of Max are reserved for revocations of operators
+	// (Revocation.Operator). Defaults to a tenth of Max; negative is none.
 	Reserve int
-	// MaxPerSubject is how many that name one subject, and are no operator's, may
-	// be in force at once, so that one user's sign-outs do not take everybody's
-	// room. Each process counts what it knows, and a few more may come through
-	// when several revoke at once. Defaults to 100; negative is no bound.
+	// MaxPerSubject is how many revocations that name one subject, and are not made
+	// by operators, may be in force at once, so that the sign-outs of one user do not
+	// use up Max. Each process counts the revocations that it knows, so a few more
+	// are possible if several processes revoke at once. Defaults to 100; negative is
+	// no bound.
 	MaxPerSubject int
 }
 

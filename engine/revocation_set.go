@@ -2,13 +2,14 @@ package engine
 
 import "time"
 
-// revocationSet is an immutable set of revocations, indexed so that a look costs
-// what the caller's credentials have conditions and not what is in force.
+// revocationSet is an immutable set of revocations. It is indexed so that the cost of a
+// search grows with the scopes and attributes of the caller's credentials and not with
+// the number of revocations.
 type revocationSet struct {
-	// byCondition holds each revocation under one of its conditions: the one
-	// that the fewest share.
+	// byCondition holds each revocation under one of its conditions: the one that the
+	// fewest others have.
 	byCondition map[condition][]*Revocation
-	// rest has no condition but the time of issue.
+	// rest are those without a condition, or with the time of issue only.
 	rest []*Revocation
 	// perSubject counts the revocations that name a subject.
 	perSubject map[string]int
@@ -31,7 +32,7 @@ const (
 	ofAttribute
 )
 
-// conditions lists r's, in no order.
+// conditions lists r's conditions, in no order.
 func (r *Revocation) conditions() []condition {
 	list := make([]condition, 0, 4+len(r.Attributes))
 	for _, c := range []condition{
@@ -47,7 +48,7 @@ func (r *Revocation) conditions() []condition {
 	return list
 }
 
-// newRevocationSet indexes all. The set keeps pointers into it.
+// newRevocationSet indexes the revocations in all, and keeps pointers into it.
 func newRevocationSet(all []Revocation) *revocationSet {
 	s := &revocationSet{
 		byCondition: make(map[condition][]*Revocation, len(all)),
@@ -112,7 +113,7 @@ type look struct {
 	found  *Revocation
 }
 
-// in looks through a list. It is true when the search is over.
+// in searches a list. It returns true when the search is over.
 func (l *look) in(list []*Revocation) bool {
 	for _, r := range list {
 		if l.now.Before(r.ExpiresAt) && r.Fits(l.auth, l.taskID) {
@@ -139,8 +140,8 @@ func (s *revocationSet) coveredBy(r *Revocation, limit int) (needless []Revocati
 	}
 	lists := [][]*Revocation{s.rest}
 	if c := r.conditions(); len(c) > 0 {
-		// What r covers has every condition of r; where it is indexed under
-		// another one, it stays.
+		// What r covers has every condition of r. If it is indexed under a condition
+		// that r does not have, it is not found and stays.
 		lists = lists[:0]
 		for _, one := range c {
 			lists = append(lists, s.byCondition[one])

@@ -20,7 +20,7 @@ var (
 // Revoke takes access back, on every node: what follows is refused from now on,
 // and streams and waiting polls that are open end within a second. It returns
 // the revocation as it was stored. It holds until it lapses or is lifted. With
-// IssuedBefore it takes the place of older ones that it makes needless.
+// IssuedBefore it replaces older ones that it makes unnecessary.
 //
 // Errors: REQUEST_VALIDATION_ERROR, and INTERNAL_ERROR if the store keeps no
 // revocations. With RATE_LIMITED, when RevocationConfig allows no more, and with

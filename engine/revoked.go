@@ -35,11 +35,11 @@ type revoked struct {
 	dirty, reading, closed bool
 }
 
-// revocationView is what holds: what was read from the store, and what was made
-// here since then or could not be stored.
+// revocationView is what is in force: the revocations that were read from the store, and
+// those that this process has made since then or could not store.
 type revocationView struct{ stored, own *revocationSet }
 
-// ownRevocation was made by this process.
+// ownRevocation is a revocation that this process has made.
 type ownRevocation struct {
 	Revocation
 	// kept says that the store has it; a read numbered above after contains it.
@@ -50,15 +50,15 @@ type ownRevocation struct {
 // maxUnkept bounds the revocations that hold in this process only.
 const maxUnkept = 1024
 
-// revocationWatch is somebody who wants to know when the view has changed.
+// revocationWatch is told when the view has changed.
 type revocationWatch struct{ fn func() }
 
 // rereadRevocations is how soon a read that failed is made again. Until then
 // what was known holds.
 const rereadRevocations = 250 * time.Millisecond
 
-// While revocations are made all the time, reading them takes a quarter of a
-// core at most, and they are felt within maxReadPause and two reads.
+// These bound the load if revocations are made without a pause: reading them takes at
+// most a quarter of a core, and each takes effect within maxReadPause and two reads.
 const (
 	readPauseShare = 3
 	maxReadPause   = 400 * time.Millisecond
@@ -174,8 +174,8 @@ func (r *revoked) refresh(ctx context.Context) error {
 	return nil
 }
 
-// show puts what was read, and what was made here, in force. It returns whom to
-// tell. mu is held.
+// show puts the stored revocations and our own in force. It returns the watchers to
+// call. mu is held.
 func (r *revoked) show(stored *revocationSet) (told []func()) {
 	var own []Revocation
 	for id, o := range r.own {
@@ -192,8 +192,8 @@ func (r *revoked) show(stored *revocationSet) (told []func()) {
 	return told
 }
 
-// apply puts a revocation in force that this process made, before it is read
-// again from the store. One that the store did not take holds here only.
+// apply puts a revocation of this process in force before it is read back from the
+// store. kept is false if the store did not take it; then it holds here only.
 func (r *revoked) apply(made Revocation, kept bool) {
 	r.mu.Lock()
 	if r.own == nil {
@@ -211,8 +211,8 @@ func (r *revoked) apply(made Revocation, kept bool) {
 	}
 }
 
-// boundUnkept drops the one that lapses first if too many hold here only. mu is
-// held.
+// boundUnkept drops the revocation that lapses first if more than maxUnkept hold here
+// only. mu is held.
 func (r *revoked) boundUnkept() {
 	first, unkept := "", 0
 	for id, o := range r.own {
@@ -266,7 +266,7 @@ func (r *revoked) holds(id string) bool {
 	return v != nil && v.stored != nil && v.stored.byID[id] != nil
 }
 
-// needless returns stored revocations that made makes needless.
+// needless returns the revocations that made makes unnecessary.
 func (r *revoked) needless(made *Revocation) []Revocation {
 	v := r.view.Load()
 	if v == nil {
@@ -276,7 +276,7 @@ func (r *revoked) needless(made *Revocation) []Revocation {
 	return append(list, v.own.coveredBy(made, maxReplaced-len(list))...)
 }
 
-// maxReplaced bounds what one revocation takes out of the store.
+// maxReplaced bounds how many others one revocation removes from the store.
 const maxReplaced = 100
 
 // watch has fn called after each change of the set. fn must return at once.

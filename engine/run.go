@@ -37,8 +37,8 @@ type Run struct {
 	text     rollUp
 	// lost is the error of a streamed event.
 	lost error
-	// saved is the task's checkpoint. resumesAfter, where an earlier run saved
-	// it, does not change.
+	// saved is the task's checkpoint. resumesAfter is the event at the checkpoint of
+	// an earlier run, and does not change.
 	saved        json.RawMessage
 	resumesAfter EventID
 	// over: a terminal event is queued or stored, or the log refused one of
@@ -66,7 +66,7 @@ var (
 func (r *Run) Task() Task { return r.task }
 
 // Restarted reports whether an earlier run has begun the task: its TASK_STARTED
-// is in the log, and whatever else that run emitted. What it saved, Saved gives.
+// is in the log, and whatever else that run emitted. Saved returns its checkpoint.
 func (r *Run) Restarted() bool { return r.task.Status == StatusRunning }
 
 // Context ends when cancellation is requested (context.Cause is then a
@@ -94,7 +94,7 @@ func (r *Run) EmitRaw(ctx context.Context, t EventType, payload json.RawMessage)
 	return r.store(ctx, item{draft: Draft{Type: t, CreatedAt: wireTime(time.Now()), Payload: payload}})
 }
 
-// store queues it behind everything before it and waits for it.
+// store queues an item and waits until it is stored.
 func (r *Run) store(ctx context.Context, it item) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)

@@ -107,13 +107,13 @@ type Append struct {
 	Fence  uint64
 	Events []Draft
 	// Checkpoint, if not nil, takes the place of the task's checkpoint in the
-	// same atomic step, and goes by the same rules: nothing is saved where the
-	// events would be refused. Its At becomes the id of the last of Events. Events
-	// may be empty then: At is the newest event of the log, the ids that Append
-	// returns are none, and the token is not remembered; instead, a Checkpoint
-	// whose Number is not above that of the one before is not written, without an
-	// error, if both have the same Fence and that is not zero. It cannot come with
-	// a terminal event. Only a store that is a [Checkpoints] is given one.
+	// same atomic step and by the same rules: nothing is saved if the events would be
+	// refused. Its At becomes the id of the last of Events. With a Checkpoint Events
+	// may be empty: At is then the newest event of the log, Append returns no ids, and
+	// the token is not remembered. Instead, a Checkpoint whose Number is not higher
+	// than the stored one's is not written, without an error, if both have the same
+	// Fence and that is not zero. It cannot come with a terminal event. Only a store
+	// with [Checkpoints] gets one.
 	Checkpoint *Checkpoint
 }
 

@@ -8,8 +8,8 @@ import (
 // UploadPolicy decides whether a caller may bring the files of a create
 // request: quotas, rates, what a task type takes. The limits that hold for
 // everybody (how many, how large, which types) are the transport's. It may be
-// called concurrently. One that is a [FormPolicy] is also asked before a form
-// has arrived.
+// called concurrently. If it is a [FormPolicy] it is also asked before a form has
+// arrived.
 type UploadPolicy interface {
 	// AllowUpload is asked once for each request with files that would make a
 	// new task, after the OwnershipPolicy and the executor have agreed and

@@ -6,8 +6,8 @@ import (
 	"github.com/gofiber/fiber/v2"
 )
 
-// mistakesCuts reports whether the request comes from undici's fetch, straight
-// from it. Its versions 5.29 to 7.25 and 8.0.0 (Node 18 to 24) take a chunked body
+// mistakesCuts reports whether the request comes directly from undici's fetch, without a
+// proxy. Its versions 5.29 to 7.25 and 8.0.0 (Node 18 to 24) take a chunked body
 // that was cut for a complete one if the answer said Connection: close; see
 // docs/adr/0014-how-a-stream-ends.md.
 //

@@ -137,9 +137,8 @@ func (o *Outlet) Send(p []byte) {
 	o.class.loop.box.post(command{op: opSend, outlet: o, bytes: p})
 }
 
-// SendUnseen is Send for bytes that the peer's application does not see, such as
-// a ping. An outlet that writes nothing else stays idle, and its heartbeats come
-// when they would have come.
+// SendUnseen is Send for bytes that the peer's application does not see, such as a
+// ping. They do not count as activity: heartbeats come as if they had not been sent.
 func (o *Outlet) SendUnseen(p []byte) {
 	o.class.loop.box.post(command{op: opSend, outlet: o, bytes: p, unseen: true})
 }

@@ -11,15 +11,15 @@ func (l *loop) write(o *Outlet, p []byte) {
 	}
 }
 
-// aside is write for bytes that do not end an outlet's idleness.
+// aside is write for bytes that do not count as activity of the outlet.
 func (l *loop) aside(o *Outlet, p []byte) {
 	if l.put(o, p) && o.rest != nil {
 		l.place(o)
 	}
 }
 
-// put is write without the clock. It reports whether some of p was written, or
-// became the rest.
+// put writes p, and leaves the outlet's deadlines alone. It reports whether some of p
+// was written or became the rest.
 func (l *loop) put(o *Outlet, p []byte) bool {
 	if len(p) == 0 || o.state == outletEnded {
 		return false

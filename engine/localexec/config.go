@@ -16,11 +16,11 @@ type Config struct {
 	// at admission. Defaults to 1024; negative is none.
 	Queue int
 	// WorkersPerSubject is how many of the Workers one subject's tasks have at
-	// once. Defaults to half of Workers, rounded up; negative is no bound, for
+	// once. Defaults to half of Workers, rounded up; negative is no bound, which suits
 	// hosts whose tasks all belong to one subject.
 	WorkersPerSubject int
-	// QueuePerSubject is how many tasks of one subject wait for a worker. More
-	// are refused with RATE_LIMITED. Free workers go to the subjects in turn.
+	// QueuePerSubject is how many tasks of one subject may wait for a worker. Further
+	// ones are refused with RATE_LIMITED. Free workers go to the subjects in turn.
 	// Defaults to half of Queue, rounded up; negative is no bound.
 	QueuePerSubject int
 	// CancelGrace is how long a handler may go on after its context has ended.
@@ -57,8 +57,8 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
-// share returns what one subject may have of all: half by default, and all of
-// it without a bound.
+// share returns how many of all one subject may have: half by default, and all without
+// a bound.
 func share(set, all int) int {
 	switch {
 	case set < 0:

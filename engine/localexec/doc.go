@@ -13,7 +13,7 @@
 //	an error after a cancel request   TASK_CANCELLED with the request's reason
 //	an error after its Timeout        TASK_FAILED TASK_TIMEOUT, retryable
 //	an error after Shutdown's time    TASK_FAILED EXECUTOR_SHUTDOWN, retryable
-//	the same, of a Restartable one    nothing: another process goes on with it
+//	the same, if Restartable          nothing: another process continues the task
 //	anything after engine.ErrLeaseLost  nothing: the task is not this worker's any more
 //
 // A handler that emitted a terminal event itself has the last word.

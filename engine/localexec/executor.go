@@ -28,7 +28,7 @@ type Executor struct {
 	mu       sync.Mutex
 	places   places
 	jobs     map[string]*job
-	leaving  bool // tasks that another process can run go there
+	leaving  bool // restartable tasks are left to other processes
 	draining bool
 	stopped  bool
 	idle     chan struct{} // closed when draining and no place is held

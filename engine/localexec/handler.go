@@ -73,8 +73,7 @@ type call func(ctx context.Context, run *engine.Run) (any, error)
 // of tasks whose process is gone.
 //
 // TASK_STARTED is in the log when fn is called (Run.Start), and fn emits what it likes
-// through run. What becomes of its return is listed at the
-// package. fn may be called concurrently and must not use run after it
+// through run. The package's comment lists what its return leads to. fn may be called concurrently and must not use run after it
 // returned.
 func Handle[In, Out any](taskType string, fn func(ctx context.Context, run *engine.Run, in In) (Out, error), opts ...HandlerOption) Option {
 	return func(all handlers) error {

@@ -2,10 +2,10 @@ package localexec
 
 import "container/list"
 
-// places decides which tasks the executor takes and which of them has a worker.
-// Each subject has a bound of its own below those of the whole, and a free
-// worker goes to the subjects in turn, so that one subject with many tasks
-// delays another one's by at most one task. Executor.mu guards it.
+// places decides which tasks the executor accepts and which of them get a worker. Each
+// subject has bounds of its own below those of the executor. Free workers go to the
+// subjects in turn, so that a subject with many tasks delays the next task of another
+// subject by at most one of its own. Executor.mu guards it.
 type places struct {
 	workers, queue               int // of all subjects
 	subjectWorkers, subjectQueue int // of each
@@ -65,8 +65,8 @@ func (p *places) take(name string) refusal {
 
 func (p *places) full() bool { return p.held >= p.workers+p.queue }
 
-// give gives a place back that take held. The place's task has no worker and
-// does not wait for one.
+// give gives back a place of take. The place's task has no worker and does not wait for
+// one.
 func (p *places) give(name string) {
 	p.held--
 	s := p.subjects[name]
@@ -75,7 +75,7 @@ func (p *places) give(name string) {
 	}
 }
 
-// submit gives a job that has a place a worker, or lets it wait for one.
+// submit gives a worker to a job that has a place, or queues it.
 func (p *places) submit(j *job) {
 	s := p.subjects[j.owner]
 	if p.running < p.workers && s.running < p.subjectWorkers {
@@ -87,8 +87,8 @@ func (p *places) submit(j *job) {
 	p.enlist(s)
 }
 
-// leave takes a job away that ended, wherever it stood. Its place is free, and
-// its worker goes to the next one.
+// leave removes a job that ended, running or waiting. It frees its place, and gives its
+// worker to the next job.
 func (p *places) leave(j *job) {
 	s := p.subjects[j.owner]
 	if j.waiting != nil {

@@ -18,14 +18,13 @@ var (
 // engine.Leases. Without it such a task ends, with WORKER_LOST or
 // EXECUTOR_SHUTDOWN.
 //
-// The handler goes on from what it stored with run.Save last, if it asks
-// run.Saved; what it did after that is done twice. Clients are told: the new run
-// begins with a TASK_STARTED that has restarts, and names the event at the
-// checkpoint; texts and progress after that are void. run.Suspend gives the answer
-// that it gave before, if the suspensions come in the same order or are named;
-// while the task waits in it, it needs no process at all. A shutdown begins by
-// stopping the handler, with cause ErrShutdown, and another process goes on with
-// the task. A task that loses its process while one of several suspensions is
+// The new run can go on from the last checkpoint (run.Save), which run.Saved returns;
+// what the handler did after that is done twice. Clients are told: the new run begins
+// with a TASK_STARTED that has restarts and names the event at the checkpoint; texts
+// and progress after that event are void. run.Suspend returns the answer that it
+// returned before, if the suspensions come in the same order or are named;
+// while the task waits in it, it needs no process at all. A shutdown begins with
+// stopping the handler, with cause ErrShutdown, and another process continues the task. A task that loses its process while one of several suspensions is
 // open waits until one of them is resolved, whatever else it was doing.
 func Restartable() HandlerOption {
 	return func(h *handler) error {

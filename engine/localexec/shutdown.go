@@ -18,11 +18,10 @@ const (
 	lastWords = 5 * time.Second
 )
 
-// Drain leaves tasks to other processes: those that are Restartable, on a store
-// that has engine.Leases. The contexts of their handlers end at once, with cause
-// ErrShutdown; a handler has CancelGrace to return. All other tasks go on, and
-// new ones are still taken, until Shutdown. It does not wait, and may be called
-// again.
+// Drain leaves Restartable tasks to other processes, on a store with engine.Leases. It
+// ends the contexts of their handlers at once, with cause ErrShutdown; a handler has
+// CancelGrace to return. All other tasks go on, and new ones are still accepted, until
+// Shutdown. Drain does not wait, and may be called again.
 func (x *Executor) Drain() {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -32,7 +31,7 @@ func (x *Executor) Drain() {
 	}
 }
 
-// opened notes the run of a job.
+// opened stores the run of a job, and gives the job away if the executor drains.
 func (x *Executor) opened(j *job, run *engine.Run) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -42,16 +41,16 @@ func (x *Executor) opened(j *job, run *engine.Run) {
 	}
 }
 
-// giveAway stops a job that another process can go on with. mu is held.
+// giveAway stops a job if another process can continue it. mu is held.
 func (x *Executor) giveAway(j *job) {
 	if j.run != nil && j.run.Abandonable() {
 		j.cancel(ErrShutdown)
 	}
 }
 
-// Shutdown ends the executor. It begins with Drain, so that tasks which another
-// process can run go there at once. New tasks are refused; all others, queued
-// and running, go on until shortly before ctx's deadline. Then the handlers'
+// Shutdown ends the executor. It begins with Drain, so that other processes can
+// continue restartable tasks at once. New tasks are refused; all other queued and
+// running tasks go on until shortly before ctx's deadline. Then the handlers'
 // contexts end, with cause ErrShutdown, and whatever is left becomes
 // TASK_FAILED with code EXECUTOR_SHUTDOWN, retryable.
 //

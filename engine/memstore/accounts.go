@@ -6,8 +6,8 @@ import (
 	"sync/atomic"
 )
 
-// account is what one subject's tasks hold. It is kept while refs counts a task
-// or a create that is under way.
+// account counts what one subject's tasks hold. It is kept while refs counts a task or a
+// create that is under way.
 type account struct {
 	tasks, bytes atomic.Int64
 
@@ -19,14 +19,15 @@ type account struct {
 	listed   *list.Element
 }
 
-// sizeClass groups accounts that hold about the same: within a factor of two.
+// sizeClass returns the class of accounts that hold about as many bytes, within a factor
+// of two.
 func sizeClass(bytes int64) int { return bits.Len64(uint64(max(bytes, 0))) }
 
 // scanAccounts bounds how many accounts of a size class are compared for one
 // eviction.
 const scanAccounts = 16
 
-// hold returns the account of owner, to be let go by drop.
+// hold returns the account of owner. The caller lets go of it with drop.
 func (u *usage) hold(owner string) *account {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -50,14 +51,14 @@ func (u *usage) drop(a *account) {
 	}
 }
 
-// grow counts n more bytes of an account's, fewer if n is negative.
+// grow adds n bytes to an account and to the whole. n may be negative.
 func (u *usage) grow(a *account, n int64) {
 	u.bytes.Add(n)
 	u.grew(a, a.bytes.Add(n)-n)
 }
 
-// grew moves an account that held before bytes to its new size class, if that
-// is another one.
+// grew moves an account to its new size class, if that has changed. before is what it
+// held before.
 func (u *usage) grew(a *account, before int64) {
 	if sizeClass(before) == sizeClass(a.bytes.Load()) {
 		return
@@ -72,7 +73,7 @@ func (u *usage) grew(a *account, before int64) {
 	a.class = class
 }
 
-// list puts an entry that ended among those that may be evicted.
+// list adds an entry that ended to those that may be evicted.
 func (u *usage) list(e *entry) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -101,8 +102,9 @@ func (u *usage) unlist(e *entry) {
 	}
 }
 
-// next returns the entry to evict first, nil if there is none but spare: of the
-// accounts that hold most, within a factor of two, the task that ended first.
+// next returns the entry to evict first: of the accounts that hold most, within a
+// factor of two, the task that ended first. It never returns spare, and nil if there
+// is no other.
 func (u *usage) next(spare *entry) *entry {
 	u.mu.Lock()
 	defer u.mu.Unlock()

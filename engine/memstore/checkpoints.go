@@ -25,9 +25,9 @@ func (s *Store) Checkpoint(_ context.Context, taskID string) (engine.Checkpoint,
 	return c, nil
 }
 
-// keep makes c, if there is one, the task's checkpoint as of the newest event,
-// and returns by how much it grew. mu is held. There are no fences here, and no
-// answer is lost on its way, so no checkpoint comes late.
+// keep makes c, unless it is nil, the task's checkpoint at the newest event, and
+// returns by how many bytes the entry grew. mu is held. This store has no fences, and
+// its answers cannot be lost, so no checkpoint is a late repeat.
 func (e *entry) keep(c *engine.Checkpoint) (grown int64) {
 	if c == nil {
 		return 0
@@ -37,8 +37,8 @@ func (e *entry) keep(c *engine.Checkpoint) (grown int64) {
 	return grown
 }
 
-// forget drops the checkpoint and returns by how much that grew the entry: less
-// than nothing.
+// forget drops the checkpoint, and returns by how many bytes the entry grew, which is
+// not positive.
 func (e *entry) forget() (grown int64) {
 	grown = -int64(len(e.saved.Data))
 	e.saved = engine.Checkpoint{}

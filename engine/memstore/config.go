@@ -17,9 +17,9 @@ type Config struct {
 	// MaxStreamBytes bounds the retained events of a task; the newest is kept
 	// whatever its size. Defaults to 8 MiB.
 	MaxStreamBytes int64
-	// MaxTasks bounds the tasks held, finished ones included. When it is
-	// reached, finished tasks are erased, of the subjects that hold the most bytes,
-	// the first to finish first; if all are open, Create fails with
+	// MaxTasks bounds the tasks held, finished ones included. When it is reached,
+	// finished tasks of the subjects that hold the most bytes are erased, those that
+	// finished first before others; if all are open, Create fails with
 	// STORE_UNAVAILABLE. Defaults to 100000.
 	MaxTasks int
 	// MaxTasksPerSubject bounds the tasks of one subject. When it is reached, its
@@ -27,9 +27,9 @@ type Config struct {
 	// RATE_LIMITED. Defaults to half of MaxTasks; negative is no bound of its own.
 	MaxTasksPerSubject int
 	// MaxBytes bounds records, logs and attachments together, as far as the
-	// store can count them. When it is reached, finished tasks are erased, of the
-	// subjects that hold most, the first to finish first; if all are open, Create
-	// and Put fail with STORE_UNAVAILABLE, and a task that goes on appending keeps
+	// store can count them. When it is reached, finished tasks of the subjects that
+	// hold most are erased, those that finished first before others; if all are open,
+	// Create and Put fail with STORE_UNAVAILABLE, and a task that goes on appending keeps
 	// fewer of its events. Defaults to 256 MiB.
 	MaxBytes int64
 	// MaxBytesPerSubject bounds what the tasks of one subject hold. When it is

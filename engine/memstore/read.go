@@ -53,8 +53,8 @@ func (s *Store) ReadBytes(_ context.Context, taskID string, after engine.EventID
 	return p, nil
 }
 
-// reach returns how many of at most limit events it takes for their payloads to
-// be maxBytes together.
+// reach returns after how many events, at most limit, the sum of the payloads reaches
+// maxBytes.
 func reach(batches [][]engine.Event, limit, maxBytes int) (n int) {
 	for _, batch := range batches {
 		for i := range batch {

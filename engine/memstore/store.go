@@ -22,8 +22,8 @@ import (
 
 // Store implements engine.Store, engine.Signals, engine.ActionStore,
 // engine.Checkpoints, engine.Revocations, engine.AttachmentStore,
-// engine.ReadinessProbe and io.Closer. Make one with New; it is safe for concurrent use. After Close every
-// call fails with STORE_UNAVAILABLE.
+// engine.ReadinessProbe and io.Closer. Make one with New; it is safe for concurrent
+// use. After Close every call fails with STORE_UNAVAILABLE.
 type Store struct {
 	cfg Config
 	now func() time.Time // the wall clock; tests turn it back
@@ -134,7 +134,7 @@ func errClosed() error {
 	return engine.NewError(engine.CodeStoreUnavailable, "the store is closed")
 }
 
-// errSubjectFull is about the caller alone.
+// errSubjectFull is the refusal for a subject that has reached a bound of its own.
 func errSubjectFull(what string) error {
 	e := engine.NewError(engine.CodeRateLimited, "you have too much stored here")
 	e.RetryAfter = fullRetryAfter

@@ -23,8 +23,8 @@ type usage struct {
 // place is an entry's element in its account's finished, guarded by usage.mu.
 type place = *list.Element
 
-// evict erases finished tasks, those that next gives, until done says so. It
-// reports whether done did. No lock is held.
+// evict erases the tasks that next returns until done returns true. It reports whether
+// done did; next returns nil if there is none left. No lock is held.
 func (s *Store) evict(ctx context.Context, next func() *entry, done func() bool) bool {
 	for !done() {
 		e := next()
@@ -36,12 +36,12 @@ func (s *Store) evict(ctx context.Context, next func() *entry, done func() bool)
 	return true
 }
 
-// evictAny evicts from the subjects that hold most, never spare.
+// evictAny evicts tasks of the subjects that hold most, but never spare.
 func (s *Store) evictAny(ctx context.Context, spare *entry, done func() bool) bool {
 	return s.evict(ctx, func() *entry { return s.usage.next(spare) }, done)
 }
 
-// evictOf evicts from one subject, never spare.
+// evictOf evicts tasks of one subject, but never spare.
 func (s *Store) evictOf(ctx context.Context, a *account, spare *entry, done func() bool) bool {
 	return s.evict(ctx, func() *entry { return s.usage.nextOf(a, spare) }, done)
 }
@@ -59,8 +59,8 @@ func take(used *atomic.Int64, n, limit int64) bool {
 	}
 }
 
-// reserveTask makes room for one more task of a subject: for n bytes that are to
-// be counted, and for files that the store counts already.
+// reserveTask makes room for one more task of a subject: for n bytes, and for the bytes
+// of files, which the store's own sum has already.
 func (s *Store) reserveTask(ctx context.Context, a *account, n, files int64) error {
 	if !s.evictOf(ctx, a, nil, func() bool { return take(&a.tasks, 1, int64(s.cfg.MaxTasksPerSubject)) }) {
 		return errSubjectFull("MaxTasksPerSubject")
@@ -86,8 +86,8 @@ func (s *Store) reserveTask(ctx context.Context, a *account, n, files int64) err
 	return nil
 }
 
-// releaseTask gives back what an entry holds, and n bytes that its log and the
-// like held.
+// releaseTask gives back what an entry holds. n is the size of its log and everything
+// else beside its record and files.
 func (s *Store) releaseTask(e *entry, n int64) {
 	s.usage.tasks.Add(-1)
 	e.account.tasks.Add(-1)
@@ -96,7 +96,7 @@ func (s *Store) releaseTask(e *entry, n int64) {
 	s.usage.drop(e.account)
 }
 
-// reserveBytes makes room for n more bytes that are nobody's yet.
+// reserveBytes makes room for n more bytes that belong to no subject yet.
 func (s *Store) reserveBytes(ctx context.Context, n int64) error {
 	if !s.evictAny(ctx, nil, func() bool { return take(&s.usage.bytes, n, s.cfg.MaxBytes) }) {
 		return errFull("MaxBytes")
@@ -111,10 +111,10 @@ func (s *Store) pressed(e *entry) bool {
 	return s.usage.bytes.Load() > s.cfg.MaxBytes || e.account.bytes.Load() > s.cfg.MaxBytesPerSubject
 }
 
-// press brings the store back under its limits after an append to e: finished
-// tasks go, of e's subject if that holds too much, else of those that hold most;
-// if that is not enough, e keeps fewer events. An append is never refused for
-// want of room, else no task could end.
+// press brings the store back under its limits after an append to e. It erases finished
+// tasks, of e's subject if that holds too much, else of the subjects that hold most. If
+// that is not enough, e keeps fewer events. An append is never refused for want of room,
+// or no task could end.
 func (s *Store) press(ctx context.Context, e *entry) {
 	own := func() int64 { return e.account.bytes.Load() - s.cfg.MaxBytesPerSubject }
 	all := func() int64 { return s.usage.bytes.Load() - s.cfg.MaxBytes }
