@@ -45,8 +45,8 @@ func testPages(f *fixture) {
 	}
 }
 
-// testPagesInBytes holds a store that is an engine.BoundedReader to its bound,
-// with appends of one event and of several, small ones and large ones.
+// testPagesInBytes tests the bound of a store that is an engine.BoundedReader, with
+// appends of one event and of several, small and large.
 func testPagesInBytes(f *fixture) {
 	store, ok := f.store.(engine.BoundedReader)
 	if !ok {

@@ -25,10 +25,10 @@ type claims struct {
 // in iss and aud: a secret or key pair that signs tokens for several services
 // would otherwise make each of them good for all.
 //
-// The bridge asks it on each of its routes and answers a refusal in the
-// protocol's words, so no middleware has to stand in front of them. In
-// particular no middleware that lets a request with a bad token go on: on a
-// group that the host's own routes share, it would open those.
+// The bridge calls it on each of its routes and answers a refusal as the protocol says,
+// so no middleware is needed before them. Do not use middleware that lets a request with
+// a bad token through: if the host's own routes are in the same group, they would be open
+// to that request.
 func authFromToken(secret []byte, issuer, audience string) fiberbridge.AuthContextResolver {
 	parser := jwt.NewParser(jwt.WithValidMethods([]string{jwt.SigningMethodHS256.Alg()}), jwt.WithExpirationRequired(),
 		jwt.WithIssuer(issuer), jwt.WithAudience(audience))
@@ -67,8 +67,8 @@ func tokenOf(c *fiber.Ctx) string {
 	return c.Query("access_token")
 }
 
-// signedIn guards the host's own routes by the same tokens: whoever has none
-// that is valid gets 401, and no handler behind it runs.
+// signedIn guards the host's own routes by the same tokens: a request without a valid
+// token gets 401, and no handler behind it runs.
 func signedIn(auth fiberbridge.AuthContextResolver) fiber.Handler {
 	return func(c *fiber.Ctx) error {
 		caller, err := auth(c)

@@ -133,7 +133,8 @@ func newStore(ctx context.Context, s settings, logger *slog.Logger) (store, erro
 	return newMemoryStore(s, logger)
 }
 
-// newMemoryStore is the embedded store, or what keeps attachments beside Redis.
+// newMemoryStore makes the embedded store, which also keeps the attachments of tasks on
+// Redis.
 func newMemoryStore(s settings, logger *slog.Logger) (*memstore.Store, error) {
 	cfg := memstore.Config{
 		MaxStreamLength: s.maxStreamLength,

@@ -110,8 +110,8 @@ func run(args []string, getenv func(string) string, stdout, stderr io.Writer, si
 	}
 }
 
-// start makes the host. The first signal, which is returned, gives up waiting for
-// Redis; a second one does not wait for that.
+// start makes the host. A signal, which is returned, cancels the wait for Redis. After a
+// second signal start returns at once.
 func start(s settings, logger *slog.Logger, signals <-chan os.Signal) (*host, os.Signal, error) {
 	ctx, giveUp := context.WithCancel(context.Background())
 	defer giveUp()
@@ -130,7 +130,7 @@ func start(s settings, logger *slog.Logger, signals <-chan os.Signal) (*host, os
 		return r.host, nil, r.err
 	case stop = <-signals:
 	}
-	logger.Info("the start is given up", "signal", stop.String())
+	logger.Info("the start is cancelled", "signal", stop.String())
 	giveUp()
 	select {
 	case r := <-made:
@@ -144,7 +144,7 @@ func complain(stderr io.Writer, err error) {
 	_, _ = fmt.Fprintln(stderr, "quickstart:", err)
 }
 
-// shutdown ends a host that does not come to serve, within the time given.
+// shutdown ends a host that has not begun to serve, within the time given.
 func (h *host) shutdown(within time.Duration) error {
 	ctx, cancel := context.WithTimeout(context.Background(), within)
 	defer cancel()

@@ -34,7 +34,7 @@ func run() error {
 	for pair := range strings.SplitSeq(os.Getenv("SESSION_USERS"), ",") {
 		name, password, ok := strings.Cut(pair, ":")
 		if !ok || name == "" || password == "" {
-			return errors.New("SESSION_USERS must be name:password, with commas between")
+			return errors.New("SESSION_USERS must be pairs name:password, separated by commas")
 		}
 		users[name] = password
 	}

@@ -66,15 +66,15 @@ func (s *sessions) login(c *fiber.Ctx) error {
 	return c.SendStatus(fiber.StatusNoContent)
 }
 
-// streamsEnd is how long the revocation of a session holds. A session that was
-// destroyed lets nobody in, so that it is needed for streams that are open alone:
-// on each process they end as soon as it can read the revocation.
+// streamsEnd is how long the revocation of a session holds. A destroyed session admits
+// no request, so the revocation is only needed for streams that are open: in each process
+// they end as soon as that process has read the revocation.
 const streamsEnd = 15 * time.Minute
 
-// logout destroys the session, then ends what it has open. If the revocation
-// cannot be stored, the user is signed out all the same: the session is gone,
-// and its streams on this process end. Those on others end with their tasks; the
-// engine has logged it.
+// logout destroys the session, then ends its open streams. If the revocation cannot be
+// stored, the user is signed out all the same: the session is gone, and its streams in
+// this process end. Streams in other processes end with their tasks. The engine logs
+// that the revocation was not stored.
 func (s *sessions) logout(c *fiber.Ctx) error {
 	auth, err := s.authenticate(c)
 	if err != nil {

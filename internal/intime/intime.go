@@ -1,7 +1,7 @@
-// Package intime is for tests of what ends by the clock (credentials that expire,
-// a socket that is idle for too long, a drain) while the test has to do something
-// first. How long that takes is the machine's affair: no time is the right one for
-// a quick machine and for one that has much else to do.
+// Package intime chooses times for tests of things that end by the clock (credentials
+// that expire, a socket that is idle for too long, a drain) where the test has to do
+// something before that. How long this takes depends on the machine, so no fixed time
+// suits both a fast machine and a busy one.
 package intime
 
 import (
@@ -9,12 +9,12 @@ import (
 	"time"
 )
 
-// longest is where Try gives up: no machine that is alive is that slow.
+// longest is the time after which Try fails the test.
 const longest = 5 * time.Minute
 
-// Try calls try with the time that the test has, beginning with first, and with
-// twice as much whenever try reports that this was not enough for the test's own
-// part. What try finds wrong in what it tests it reports as it would without.
+// Try calls try with the time that the test has: first at the beginning, and twice as
+// much each time that try returns false, because the test's own part took too long. try
+// reports faults of the code under test to t as usual.
 func Try(t testing.TB, first time.Duration, try func(d time.Duration) bool) {
 	t.Helper()
 	for d := first; !try(d); d *= 2 {
@@ -25,11 +25,11 @@ func Try(t testing.TB, first time.Duration, try func(d time.Duration) bool) {
 	}
 }
 
-// enough is how many times longer than now the test's part may take later.
+// enough is how many times as long as the rehearsal the test's own part may take.
 const enough = 20
 
-// For returns how long the test's own part may take: least, and more on a machine
-// that takes more than a twentieth of that for rehearsal, which does the same.
+// For returns how long the test's own part may take: least, or enough times the duration
+// of rehearsal, which does the same, if that is more.
 func For(t testing.TB, least time.Duration, rehearsal func()) time.Duration {
 	t.Helper()
 	began := time.Now()

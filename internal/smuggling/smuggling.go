@@ -16,7 +16,7 @@ type Framing struct {
 	body    func(body string) string
 }
 
-// Framings are all that a server may meet.
+// Framings returns all framings that a server may meet.
 func Framings() []Framing {
 	const chunked = "Transfer-Encoding: chunked\r\n"
 	length := func(n int) string { return fmt.Sprintf("Content-Length: %d\r\n", n) }
@@ -41,8 +41,8 @@ func Framings() []Framing {
 
 const noChunks = "both, no chunks"
 
-// Trails reports whether something comes behind the body, if chunks count: a
-// server that closes then may destroy its own answer.
+// Trails reports whether bytes follow the body if the server goes by the chunks. A server
+// that closes the connection then may destroy its own answer.
 func (f Framing) Trails() bool { return f.Name == noChunks }
 
 // A form that is complete, with whatever comes behind it in its body.
@@ -63,8 +63,8 @@ func chunks(size int, extension, trailers string) func(string) string {
 	}
 }
 
-// Body is a body that executes GET canary wherever a server goes on reading in
-// it: empty lines before a request are skipped.
+// Body returns a body that executes GET canary from wherever in it a server begins to
+// read the next request: empty lines before a request are skipped.
 func Body(canary string) string {
 	one := strings.Repeat("\n", 1000) + "GET " + canary + " HTTP/1.1\r\nHost: smuggled\r\n\r\n"
 	return strings.Repeat(one, 24)

@@ -1,5 +1,5 @@
-// Package careless has routes of a host that do with a request's body whatever
-// can be done with it, except to read it as one should.
+// Package careless has routes of a host that handle a request's body in every possible
+// way except the correct one, which is to read it to its end.
 package careless
 
 import (

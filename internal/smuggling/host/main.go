@@ -1,6 +1,6 @@
-// Host is a program with the bridge and careless routes of its own, for tests
-// through proxies. A proxy marks each request that passes it with X-Via; what
-// comes without was executed out of a body, and GET /smuggled lists it.
+// Command host serves the bridge and careless routes of its own, for tests through
+// proxies. A proxy marks each request that passes it with X-Via. A request without that
+// mark was executed out of a body, and GET /smuggled lists it.
 package main
 
 import (
@@ -92,7 +92,7 @@ func run(cfg fiber.Config) error {
 	return <-drained
 }
 
-// requests are those that no proxy has seen.
+// requests lists the requests that no proxy has seen.
 type requests struct {
 	mu    sync.Mutex
 	lines []string

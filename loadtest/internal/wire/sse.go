@@ -56,8 +56,8 @@ var (
 // Ended reports whether the last chunk was read: a clean end.
 func (s *SSE) Ended() bool { return s.state == chunkOver }
 
-// Partial reports whether a block was begun and not ended. Comments and retry
-// lines have no end of their own, and begin none.
+// Partial reports whether a block was begun and not ended. Comments and retry lines do
+// not begin a block.
 func (s *SSE) Partial() bool {
 	rest := s.pending
 	for {
