@@ -76,8 +76,8 @@ func endOfString(raw []byte, i int) int {
 		if quote < 0 {
 			break
 		}
-		// Each byte is looked at once for quotes and once for escapes, however many
-		// there are.
+		// Each byte is searched once for quotes and once for escapes, however many there
+		// are.
 		for quote += i; i <= quote; {
 			escape := bytes.IndexByte(raw[i:quote], '\\')
 			if escape < 0 {

@@ -99,7 +99,7 @@ func (in *incoming) done() {
 	in.s.forget(in.who)
 }
 
-// counted reads from r, counts the bytes in in, and lets others run meanwhile.
+// counted reads from r, counts the bytes in in, and lets other goroutines run.
 type counted struct {
 	yielding
 

@@ -179,7 +179,7 @@ func (s *settler) settled(ctx *fasthttp.RequestCtx, conn net.Conn, body settling
 	return err == nil && n <= most
 }
 
-// sink discards what is written to it, and lets others run meanwhile.
+// sink discards what is written to it, and lets other goroutines run.
 type sink struct{ yielding }
 
 func (s *sink) Write(p []byte) (int, error) {

@@ -9,16 +9,15 @@ import (
 	"github.com/taskbridge/taskbridge-fiber/engine"
 )
 
-// largeText is the size from which a request's JSON takes milliseconds of a
-// processor: it is checked, digested and encoded. Smaller ones never wait.
+// largeText is the size from which checking, digesting and encoding a request's JSON
+// takes milliseconds of a processor. Smaller requests never wait for a turn.
 const largeText = 64 << 10
 
-// turns has the work on large requests done by a few goroutines at once, half of
-// the processors at most: Go gives each goroutine that computes up to 10 ms
-// before others run, so ten of them would delay every event by 100 ms. Those who
-// wait are taken by subject in turn, so that one subject's requests delay those
-// of others by one request each. What they hold meanwhile is bounded by
-// UploadConfig.
+// turns bounds how many large requests are worked on at once, to half of the
+// processors. Go lets a goroutine that computes run for up to 10 ms before others, so
+// ten of them would delay every event by 100 ms. Requests that wait are taken by subject
+// in turn, so that the requests of one subject delay each of another one's by one
+// request. UploadConfig bounds the bytes that waiting requests hold.
 type turns struct {
 	mu      sync.Mutex
 	free    int
@@ -36,15 +35,15 @@ var errTurns = func() *engine.Error {
 	return err
 }()
 
-// turn is one request's.
+// turn is the turn of one request.
 type turn struct {
 	t       *turns
 	subject string
 	taken   bool
 }
 
-// take waits for the turn if size is that of a large request and the turn is not
-// there yet. It fails when ctx ends first.
+// take waits for the request's turn, if size is that of a large request and it has none
+// yet. It fails if ctx ends first.
 func (m *turn) take(ctx context.Context, size int) error {
 	if m.taken || size < largeText {
 		return nil
@@ -57,7 +56,7 @@ func (m *turn) take(ctx context.Context, size int) error {
 			if m.t.withdraw(m.subject, mine) {
 				return errTurns
 			}
-			<-mine // it came at the same moment
+			<-mine // the turn came at the same moment
 		}
 	}
 	m.taken = true
@@ -71,7 +70,8 @@ func (m *turn) end() {
 	}
 }
 
-// enter takes a turn and returns nil, or joins those who wait.
+// enter takes a free turn and returns nil, or joins the queue and returns a channel that
+// is closed when the turn comes.
 func (t *turns) enter(subject string) chan struct{} {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -87,7 +87,7 @@ func (t *turns) enter(subject string) chan struct{} {
 	return mine
 }
 
-// leave gives a turn to the subject that is next.
+// leave gives the turn to the next subject, or makes it free.
 func (t *turns) leave() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -107,8 +107,7 @@ func (t *turns) leave() {
 	t.order = append(t.order, subject)
 }
 
-// withdraw takes mine out of those who wait, and reports false if it has its
-// turn already.
+// withdraw removes mine from the queue, and returns false if its turn has come already.
 func (t *turns) withdraw(subject string, mine chan struct{}) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -134,11 +133,12 @@ func (t *turns) withdraw(subject string, mine chan struct{}) bool {
 	return false
 }
 
-// yieldBytes are how many bytes of a body are read before others get to run: a
-// client that sends as fast as it can never lets its reader wait.
+// yieldBytes is how many bytes of a body are read before other goroutines may run. A
+// goroutine that reads from a client which sends without a pause never waits otherwise.
 const yieldBytes = 64 << 10
 
-// yielding counts what a goroutine reads, and lets others run now and then.
+// yielding counts the bytes that a goroutine reads, and lets others run after each
+// yieldBytes.
 type yielding struct{ read int }
 
 func (y *yielding) came(n int) {
