@@ -25,7 +25,7 @@ const (
 	// throwing away what still comes.
 	lingerTime = 2 * time.Second
 	// hastyTime is farewellTime where somebody waits for the place.
-	hastyTime = 500 * time.Millisecond
+	hastyTime = 2 * time.Second
 	// hastyLinger is lingerTime there: enough for what was written to leave.
 	hastyLinger = 20 * time.Millisecond
 	// closeAnswerTime is how long a WebSocket waits for the peer's close frame

@@ -1,12 +1,24 @@
 package e2e
 
 import (
+	"fmt"
 	"testing"
 
 	"github.com/chromedp/chromedp"
 )
 
 const atEnd = `(() => { const l = document.getElementById("log"); return l.scrollHeight - l.scrollTop - l.clientHeight < 2; })()`
+
+// atRest is an expression that holds when an element is where it was when it was
+// last evaluated.
+func atRest(selector string) string {
+	return fmt.Sprintf(`(() => {
+	  const top = document.querySelector(%q).getBoundingClientRect().top;
+	  const held = window.heldTop === top;
+	  window.heldTop = top;
+	  return held;
+	})()`, selector)
+}
 
 // On a phone the list of events follows, a failure looks like one, and what was
 // answered asks no more.
@@ -30,6 +42,11 @@ func TestPageOnAPhone(t *testing.T) {
 	}
 
 	p.start("sse", "approval", question)
+	p.wait(`document.querySelector("#questions .question button[data-action=approve]")`)
+	// A click that meets the page while its layout moves hits nothing: the list
+	// scrolls, and the question pushes it down.
+	p.eval(`document.querySelector("#questions .question button[data-action=approve]").scrollIntoView({block: "center"})`, nil)
+	p.wait(atRest(`#questions .question button[data-action=approve]`))
 	p.answer("approve")
 	p.waitCard("answered")
 	const gone = `document.querySelector("#questions button").offsetParent === null && document.querySelector("#questions input").offsetParent === null`
