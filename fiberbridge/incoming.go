@@ -111,7 +111,7 @@ type counted struct {
 
 func (c *counted) Read(p []byte) (int, error) {
 	n, err := c.r.Read(p)
-	c.yielding.came(n)
+	c.came(n)
 	if c.err = c.in.came(n); c.err != nil {
 		return n, c.err
 	}
