@@ -49,7 +49,7 @@ const handOverTimeout = 15 * time.Second
 
 // create handles a request that AdmitCreate has admitted. It checks the caller's access
 // again, since the body may have taken long to arrive.
-func (e *Engine) create(ctx context.Context, auth AuthContext, req CreateRequest) (res CreateResult, err error) {
+func (e *Engine) create(ctx context.Context, auth AuthContext, req CreateRequest, compared func()) (res CreateResult, err error) {
 	defer func() { err = e.orDraining(err) }()
 	if err := e.admitCaller(ctx, &auth); err != nil {
 		return CreateResult{}, err
@@ -75,6 +75,7 @@ func (e *Engine) create(ctx context.Context, auth AuthContext, req CreateRequest
 	if task.Fingerprint, err = fingerprint(task.Type, task.Input, task.Attachments); err != nil {
 		return CreateResult{}, NewError(CodeInternal, "could not compare the request").WithCause(err)
 	}
+	compared()
 
 	// A repeat is answered before anything further may refuse it: its task
 	// exists, whether or not there is room for another.

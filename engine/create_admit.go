@@ -29,6 +29,11 @@ type FormPolicy interface {
 
 // Creation is a create request that AdmitCreate has admitted. Use it for one Create.
 type Creation struct {
+	// Compared, if it is set, is called by Create when the work on the request's
+	// text is done, before the store and the executor are asked. It is not called
+	// for a request that is refused before.
+	Compared func()
+
 	e    *Engine
 	auth AuthContext
 }
@@ -86,5 +91,9 @@ func (e *Engine) Create(ctx context.Context, auth AuthContext, req CreateRequest
 
 // Create is the second half of Engine.Create.
 func (c *Creation) Create(ctx context.Context, req CreateRequest) (CreateResult, error) {
-	return c.e.create(ctx, c.auth, req)
+	compared := c.Compared
+	if compared == nil {
+		compared = func() {}
+	}
+	return c.e.create(ctx, c.auth, req, compared)
 }

@@ -69,6 +69,7 @@ func (b *Bridge) create(ctx context.Context, c *fiber.Ctx, auth engine.AuthConte
 	if err := mine.take(ctx, len(req.Input)+len(req.Metadata)); err != nil {
 		return err
 	}
+	creation.Compared = mine.end // nobody waits for the store or the executor
 	res, err := creation.Create(ctx, req)
 	if err != nil {
 		if form {

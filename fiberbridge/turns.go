@@ -63,9 +63,10 @@ func (m *turn) take(ctx context.Context, size int) error {
 	return nil
 }
 
-// end gives the turn to the next one.
+// end gives the turn to the next one. It may be called again.
 func (m *turn) end() {
 	if m.taken {
+		m.taken = false
 		m.t.leave()
 	}
 }

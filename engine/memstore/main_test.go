@@ -103,6 +103,8 @@ func (b *bench) wantEmpty() {
 	if tasks, bytes := b.usage.tasks.Load(), b.usage.bytes.Load(); tasks != 0 || bytes != 0 {
 		b.Errorf("an empty store counts %d tasks, %d bytes", tasks, bytes)
 	}
+	b.usage.mu.Lock()
+	defer b.usage.mu.Unlock()
 	if n := len(b.usage.accounts); n != 0 {
 		b.Errorf("an empty store has %d accounts", n)
 	}
