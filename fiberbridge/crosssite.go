@@ -1,6 +1,7 @@
 package fiberbridge
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/gofiber/fiber/v2"
@@ -26,7 +27,7 @@ func (b *Bridge) checkOrigin(c *fiber.Ctx) error {
 	switch site := headerValues(c, headerSecFetchSite); {
 	case len(site) == 1 && (site[0] == "same-origin" || site[0] == "none"):
 		return nil // also behind a proxy that changes Host
-	case len(site) > 0 && len(origins) == 0:
+	case len(site) > 0 && len(origins) == 0 && !slices.Contains(b.cfg.Origins, "*"):
 		// A page of another origin made the request, and the browser does not say which.
 	case originsAllowed(origins, c.Hostname(), b.cfg.Origins):
 		return nil

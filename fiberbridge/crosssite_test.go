@@ -144,6 +144,25 @@ func TestForeignPagesChangeNothing(t *testing.T) {
 	}
 }
 
+// "*" lets every page, also one that does not say where it is from.
+func TestAllOriginsMayBeListed(t *testing.T) {
+	app := cookieHost(t, nil, "*")
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://app.example.com/tasks/"+someTask+"/cancel", http.NoBody)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Cookie", "session=ada")
+	req.Header.Set("Sec-Fetch-Site", "cross-site")
+	res, err := app.Test(req, -1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	res.Body.Close()
+	if res.StatusCode != http.StatusNotFound { // it may, and there is no such task
+		t.Errorf("got %s, want 404", res.Status)
+	}
+}
+
 // Denials are audited with who was denied, and without credentials.
 func TestDenialsAreAudited(t *testing.T) {
 	audit := &auditLog{}
