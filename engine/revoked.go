@@ -179,10 +179,12 @@ func (r *revoked) refresh(ctx context.Context) error {
 func (r *revoked) show(stored *revocationSet) (told []func()) {
 	var own []Revocation
 	for id, o := range r.own {
-		if r.now().Before(o.ExpiresAt) {
-			own = append(own, o.Revocation)
-		} else {
+		same := stored.byID[id]
+		switch {
+		case !r.now().Before(o.ExpiresAt):
 			delete(r.own, id)
+		case same == nil || same.ExpiresAt.Before(o.ExpiresAt): // or it would count twice
+			own = append(own, o.Revocation)
 		}
 	}
 	r.view.Store(&revocationView{stored: stored, own: newRevocationSet(own)})
@@ -260,10 +262,11 @@ func (r *revoked) ofSubject(subject string) int {
 	return n
 }
 
-// holds reports whether the store is known to have a revocation with this ID.
+// holds reports whether a revocation with this ID is in force, as far as this
+// process knows: storing it again takes no further room.
 func (r *revoked) holds(id string) bool {
 	v := r.view.Load()
-	return v != nil && v.stored != nil && v.stored.byID[id] != nil
+	return v != nil && v.stored != nil && (v.stored.byID[id] != nil || v.own != nil && v.own.byID[id] != nil)
 }
 
 // needless returns the revocations that made makes unnecessary.
