@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/taskbridge/taskbridge-fiber/engine"
@@ -15,6 +16,20 @@ import (
 // not with the first client. The task is erased again; its keys have a short
 // life if that does not come to pass.
 func (s *Store) rehearse(ctx context.Context) error {
+	for try := 1; ; try++ {
+		err := s.rehearseOnce(ctx)
+		// The slot of that task was on its way to another node; the next task is in
+		// another slot.
+		if err == nil || try == maxRehearsals || !strings.Contains(err.Error(), "TRYAGAIN") {
+			return err
+		}
+	}
+}
+
+// maxRehearsals bounds the tries while slots of a Cluster move.
+const maxRehearsals = 5
+
+func (s *Store) rehearseOnce(ctx context.Context) error {
 	task, _, err := s.Create(ctx, engine.Task{
 		Owner: "rueidisstore", ClientRequestID: rand.Text(), Type: "rehearsal",
 		Status: engine.StatusAccepted, CreatedAt: time.Now(), UpdatedAt: time.Now(),
