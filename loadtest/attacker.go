@@ -99,7 +99,7 @@ func playAttack() int {
 		}
 		said, err := json.Marshal(r)
 		if err == nil {
-			_, err = fmt.Printf("result %s\n", said)
+			_, err = fmt.Fprintf(os.Stdout, "result %s\n", said)
 		}
 		return err
 	}()

@@ -75,7 +75,7 @@ var Attacks = []Attack{
 // without an attack that is as busy.
 var Busy = Attack{Name: "busy-loop", play: func(ctx context.Context, _ *attacker) {
 	for ctx.Err() == nil {
-		for range 1 << 20 { //nolint:revive // it is to take time
+		for range 1 << 20 {
 		}
 	}
 }}

@@ -3,14 +3,12 @@ package abuse
 import (
 	"bufio"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 )
 
@@ -19,13 +17,7 @@ import (
 func (a *attacker) dial(ctx context.Context, small bool) (net.Conn, error) {
 	d := net.Dialer{Timeout: 5 * time.Second}
 	if small {
-		d.Control = func(_, _ string, c syscall.RawConn) error {
-			var failed error
-			err := c.Control(func(fd uintptr) {
-				failed = syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_RCVBUF, 4096) //nolint:gosec // a descriptor
-			})
-			return errors.Join(err, failed)
-		}
+		d.Control = smallBuffer
 	}
 	return d.DialContext(ctx, "tcp", a.Addr)
 }

@@ -47,5 +47,5 @@ func pings(ctx context.Context, a *attacker) {
 
 // masked is a client's frame with a mask of zeros, for texts under 126 bytes.
 func masked(first byte, text string) string {
-	return strings.Join([]string{string([]byte{first, 0x80 | byte(len(text))}), "\x00\x00\x00\x00", text}, "") //nolint:gosec // short
+	return strings.Join([]string{string([]byte{first, 0x80 | byte(len(text))}), "\x00\x00\x00\x00", text}, "")
 }
