@@ -29,7 +29,7 @@ UNIT := library middleware jwt jsonschema gate
 test: deps ## Everything: the library, its contract through real sockets, browser and proxy.
 	@GO='$(GO)' .ci/test $(UNIT) conformance generators readers e2e
 
-quick: ## What needs no browser and no Redis, with -short: under a minute from a warm build cache.
+quick: ## What needs no browser and no Redis, with -short.
 	@GO='$(GO)' .ci/test quick
 
 unit: ## The library's own tests, its tests behind Fiber's middleware, and the examples'.
