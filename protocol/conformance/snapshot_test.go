@@ -88,7 +88,8 @@ func TestSnapshotShowsOpenSuspensions(t *testing.T) {
 	client.CheckEqual(t, []client.Event{*s.Terminal}, log[len(log)-1:])
 }
 
-// A client that only asks now and then learns why a task failed.
+// TestSnapshotOfAFailedTask: a client that polls the snapshot, and follows no
+// stream, learns why a task failed.
 func TestSnapshotOfAFailedTask(t *testing.T) {
 	c := connect(t)
 	id, log := c.Finished("fail", `{"code":"NO_PAPER","message":"<out> of paper","retryable":true}`)

@@ -20,7 +20,7 @@ const (
 	grace = 25 * time.Millisecond
 	// writeGrace is the same for one whose client takes nothing.
 	writeGrace = 5 * time.Second
-	// tick is how often a listener that is full looks again.
+	// tick is how often a full listener checks whether there is room again.
 	tick = 5 * time.Millisecond
 	// stuckTime is how long no connection can be closed before that is logged.
 	stuckTime = 250 * time.Millisecond

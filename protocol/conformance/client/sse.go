@@ -155,8 +155,8 @@ func (s *Stream) Reset() {
 }
 
 // Next returns the next message, io.EOF after a clean end, and ErrCut after
-// any other. A comment that comes before a message is one by itself, with the
-// retry lines before it: it counts at once, and has no blank line.
+// any other. A comment is a message of its own, together with the retry lines
+// before it. It is returned as soon as it is read, since no blank line ends it.
 func (s *Stream) Next(patience time.Duration) (Message, error) {
 	_ = s.conn.SetReadDeadline(time.Now().Add(patience))
 	var m Message
